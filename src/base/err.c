@@ -1,0 +1,53 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local char text[1024];
+
+int err_set(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+int err_wrap(const char *fmt, ...)
+{
+    char old[sizeof text];
+    memcpy(old, text, sizeof text);
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (n >= 0 && (size_t)n < sizeof text)
+        snprintf(text + n, sizeof text - (size_t)n, ": %s", old);
+    return -1;
+}
+
+const char *err_text(void)
+{
+    return text;
+}
+
+_Noreturn void die(const char *fmt, ...)
+{
+    va_list ap;
+    fflush(stdout);
+    fputs("tokmill: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    exit(2);
+}
+
+_Noreturn void check_failed(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "tokmill: %s:%d: this cannot be: %s\n", file, line, what);
+    abort();
+}

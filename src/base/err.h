@@ -1,0 +1,24 @@
+/* err.h - the three words for what goes wrong (../README.md, "How it fails").
+ *   err_set  data from outside is bad: the caller reports it and the work goes on
+ *   die      the user must act: message on stderr, exit status 2
+ *   CHECK    we are wrong: abort with the place, on in every build
+ * A message is lower case and says what, where (file, line, byte) and what to do, with values in "quotes". */
+#ifndef BASE_ERR_H
+#define BASE_ERR_H
+
+/* Stores the message for this thread and returns -1, so that `return err_set(...)` is the way out. */
+int err_set(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Puts "prefix: " before the stored message; returns -1. */
+int err_wrap(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The message stored last on this thread; "" if none.  Valid until the next err_set or err_wrap here. */
+const char *err_text(void);
+
+/* Prints "tokmill: message" on stderr and exits with 2. */
+_Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+_Noreturn void check_failed(const char *file, int line, const char *what);
+#define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond))
+
+#endif

@@ -1,0 +1,220 @@
+/* The small modules below everything: conversions, containers, random numbers, histogram, queue, options. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hist.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/opt.h"
+#include "base/queue.h"
+#include "base/rng.h"
+
+/* Every f16 goes to f32 and back unchanged; values between two neighbours go to the nearer one, ties to even. */
+static void f16_round_trip(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = f16_to_f32((uint16_t)h);
+        if (isnan(f))
+            assert_true((f16_from_f32(f) & 0x7c00) == 0x7c00 && (f16_from_f32(f) & 0x3ff));
+        else
+            assert_int_equal(f16_from_f32(f), h);
+    }
+    for (uint32_t h = 0; h < 0x7bff; h++) {
+        float low = f16_to_f32((uint16_t)h), high = f16_to_f32((uint16_t)(h + 1)), middle = (low + high) / 2;
+        assert_int_equal(f16_from_f32(middle), h & 1 ? h + 1 : h);
+        assert_int_equal(f16_from_f32(nextafterf(middle, 0)), h);
+        assert_int_equal(f16_from_f32(nextafterf(middle, INFINITY)), h + 1);
+    }
+    assert_int_equal(f16_from_f32(65520), 0x7c00);
+    assert_int_equal(f16_from_f32(1e-10f), 0);
+}
+
+static void bf16_rounding(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7f80; h++) {
+        assert_int_equal(bf16_from_f32(bf16_to_f32((uint16_t)h)), h);
+        uint32_t tie = h << 16 | 0x8000;
+        float f;
+        memcpy(&f, &tie, 4);
+        assert_int_equal(bf16_from_f32(f), h & 1 ? h + 1 : h);
+    }
+    assert_true(isnan(bf16_to_f32(bf16_from_f32(NAN))));
+}
+
+static void map_against_array(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    struct map m = {0};
+    struct arena names = {0};
+    char name[16];
+    for (uint32_t i = 0; i < N; i++) {
+        int len = snprintf(name, sizeof name, "k%u", i * 7919);
+        assert_true(map_put(&m, arena_dup(&names, name, (size_t)len), (size_t)len, i));
+        assert_false(map_put(&m, name, (size_t)len, i + 1));
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t value;
+        int len = snprintf(name, sizeof name, "k%u", i * 7919);
+        assert_true(map_get(&m, name, (size_t)len, &value));
+        assert_int_equal(value, i);
+        assert_false(map_get(&m, name, (size_t)len - 1, &value) && value == i);
+    }
+    map_free(&m);
+    arena_free(&names);
+}
+
+/* Salmon et al. give known answers for Philox-4x32-10. */
+static void philox_known_answers(void **state)
+{
+    (void)state;
+    static const struct { uint64_t key, a, b; uint32_t want[4]; } cases[] = {
+        {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {UINT64_MAX, UINT64_MAX, UINT64_MAX, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {0x299f31d0a4093822, 0x85a308d3243f6a88, 0x0370734413198a2e, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t out[4];
+        rng_block(cases[i].key, cases[i].a, cases[i].b, out);
+        assert_memory_equal(out, cases[i].want, sizeof out);
+    }
+}
+
+static void hist_percentiles(void **state)
+{
+    (void)state;
+    static struct hist h, half;
+    for (int64_t v = 1; v <= 100000; v++)
+        hist_add(v % 2 ? &h : &half, v * 1000, 1);
+    hist_merge(&h, &half);
+    assert_int_equal(h.n, 100000);
+    for (double p = 0.01; p <= 1; p += 0.01) {
+        double exact = ceil(p * 100000) * 1000;
+        assert_true(fabs(hist_percentile(&h, p) / exact - 1) < 0.008);
+    }
+    static struct hist empty;
+    assert_true(hist_percentile(&empty, 0.5) == 0);
+}
+
+struct sums { struct queue *q; uint64_t sum; };
+
+static void *take_all(void *arg)
+{
+    struct sums *s = arg;
+    for (uint64_t *item; (item = queue_take(s->q));)
+        s->sum += *item;
+    return NULL;
+}
+
+/* Two readers, a queue of three places, 20,000 items: each arrives once. */
+static void queue_hands_over(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    static uint64_t items[N];
+    struct queue *q = queue_open(3);
+    struct sums s[2] = { {q, 0}, {q, 0} };
+    pthread_t t[2];
+    for (int i = 0; i < 2; i++)
+        pthread_create(&t[i], NULL, take_all, &s[i]);
+    for (uint64_t i = 0; i < N; i++) {
+        items[i] = i;
+        assert_true(queue_put(q, &items[i]));
+    }
+    queue_close(q);
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    assert_int_equal(s[0].sum + s[1].sum, (uint64_t)N * (N - 1) / 2);
+    assert_false(queue_put(q, &items[0]));
+    assert_true(queue_done(q));
+    queue_free(q);
+}
+
+struct opts { bool flag; const char *text; int choice; int64_t whole, size; double real, time; };
+
+static const struct opt table[] = {
+    {.help = "Group"},
+    {"flag", 'f', OPT_FLAG, NULL, offsetof(struct opts, flag), NULL, "a flag", NULL, 0, 0},
+    {"text", 't', OPT_TEXT, "T", offsetof(struct opts, text), "none", "a text", NULL, 0, 0},
+    {"choice", 0, OPT_CHOICE, NULL, offsetof(struct opts, choice), "b", "a choice", "a|b|c", 0, 0},
+    {"whole", 'w', OPT_INT, "N", offsetof(struct opts, whole), "7", "a number", NULL, 1, 10},
+    {"size", 0, OPT_SIZE, "S", offsetof(struct opts, size), NULL, "a size", NULL, 0, 0},
+    {"real", 0, OPT_REAL, "X", offsetof(struct opts, real), NULL, "a real", NULL, 0, 0},
+    {"time", 0, OPT_DURATION, "D", offsetof(struct opts, time), NULL, "a time", NULL, 0, 0},
+    {0},
+};
+
+static int parse(struct opts *o, int *rest, const char *line)
+{
+    static char copy[256];
+    char *argv[16] = { (char *)"cmd" };
+    int argc = 1, help;
+    *o = (struct opts){0};
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *at = strtok(copy, " "); at; at = strtok(NULL, " "))
+        argv[argc++] = at;
+    return opt_parse(table, o, argc, argv, rest, &help);
+}
+
+static void options_parse(void **state)
+{
+    (void)state;
+    struct opts o;
+    int rest;
+    assert_int_equal(parse(&o, &rest, "one --flag --whole=3 two --size 2GiB --time 200ms -t x --choice c --real -1e3"), 0);
+    assert_true(o.flag && o.whole == 3 && o.size == (int64_t)2 << 30 && o.choice == 2 && strcmp(o.text, "x") == 0);
+    assert_true(fabs(o.time - 0.2) < 1e-12 && o.real > -1000.5 && o.real < -999.5);
+    assert_int_equal(rest, 13);
+    assert_int_equal(parse(&o, &rest, ""), 0);
+    assert_true(!o.flag && o.whole == 7 && o.choice == 1 && strcmp(o.text, "none") == 0);
+}
+
+static void options_refuse(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "--whole", "--whole x", "--whole 11", "--whole 0", "--whole 1.5", "--choice d", "--size 3XB", "--size 0x10", "--time 3y", "--real nan", "--nope", "-z", "--flag=1",
+    };
+    struct opts o;
+    int rest;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (parse(&o, &rest, bad[i]) == 0)
+            fail_msg("taken: %s", bad[i]);
+        assert_true(strlen(err_text()) > 10);
+    }
+}
+
+static void buf_grows(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&b, "%d,", i);
+    assert_int_equal(b.len, 10 * 2 + 90 * 3 + 900 * 4);
+    assert_int_equal(strlen(b.data), b.len);
+    buf_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(f16_round_trip), cmocka_unit_test(bf16_rounding), cmocka_unit_test(map_against_array),
+        cmocka_unit_test(philox_known_answers), cmocka_unit_test(hist_percentiles), cmocka_unit_test(queue_hands_over),
+        cmocka_unit_test(options_parse), cmocka_unit_test(options_refuse), cmocka_unit_test(buf_grows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
