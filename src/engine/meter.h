@@ -1,0 +1,71 @@
+/* meter.h - where time went: stages, steps and requests, collected while the run goes on.  What is made of them
+ * at the end is results.h; the definition of every number: results/README.md.
+ * Each thread adds to its own stage_clock and calls only the functions of its part; the rest is merged at the end. */
+#ifndef ENGINE_METER_H
+#define ENGINE_METER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/hist.h"
+#include "data/answer.h"
+
+enum stage {
+    STAGE_LOAD, STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE, STAGE_QUEUE, STAGE_PREFILL, STAGE_DECODE, STAGE_SAMPLE,
+    STAGE_DETOKENIZE, STAGE_WRITE, STAGE_IDLE, STAGE_DRAIN, N_STAGE,
+};
+
+const char *stage_name(enum stage s);
+
+struct stage_count { uint64_t items, tokens; int64_t busy_ns; struct hist times; };    /* times: one entry a call */
+struct stage_clock { struct stage_count stage[N_STAGE]; };
+
+void stage_add(struct stage_clock *c, enum stage s, int64_t ns, uint64_t items, uint64_t tokens);
+
+/* One engine step, as a row of steps.csv. */
+struct step_row {
+    uint64_t step; double start_s, time_ms, plan_ms, forward_ms, sample_ms;
+    uint32_t n_seq, n_prefill_tok, n_decode_tok, n_out, n_waiting, n_preempted;
+    uint32_t kv_used, kv_total;    /* blocks */
+};
+
+/* Exact values over requests, for percentiles. */
+struct series { float *values; size_t n, cap; };
+void series_add(struct series *s, double value);
+
+enum { THREAD_ENGINE, THREAD_READER, THREAD_WRITER, N_METER_THREAD };
+
+struct meter {
+    struct stage_clock *clock[N_METER_THREAD];
+    struct hist *gaps;                         /* engine: ns between consecutive tokens */
+    struct series ttft_ms, tpot_ms, e2el_ms, queue_ms;     /* writer */
+    uint64_t lines, done, failed, scored, matched;         /* writer */
+    uint64_t input_tokens, cached_tokens, recomputed_tokens, output_tokens, preemptions;    /* writer */
+    int64_t first_arrival_ns, last_token_ns;               /* writer */
+    uint64_t n_step; uint32_t kv_used_max;                 /* engine */
+    double flops, bytes;                       /* engine: of the model's work, for mfu and mbu */
+    FILE *steps, *requests;                    /* NULL: not kept */
+    struct buf row;                            /* writer: scratch */
+    struct buf step_text;                      /* engine: scratch */
+    atomic_uint_fast64_t rows_out;             /* for the progress line */
+    uint64_t tokens_out;                       /* engine */
+    int64_t start_ns, shown_ns;                /* engine: of the progress line */
+    uint64_t shown_tokens;
+};
+
+/* folder: where steps.csv and requests.csv are written as they come; NULL: nowhere.  0, or -1: err_text(). */
+int  meter_open(struct meter *m, const char *folder);
+void meter_close(struct meter *m);
+
+/* The engine's thread. */
+struct stage_clock *meter_engine_clock(struct meter *m);
+void meter_step(struct meter *m, const struct step_row *row);
+void meter_gap(struct meter *m, int64_t ns, uint64_t times);           /* time between consecutive tokens */
+void meter_cost(struct meter *m, double flops, double bytes);          /* of a step (forward_cost) */
+
+/* The writer's thread: an answer that leaves; match as answer_put_row gave it. */
+void meter_answer(struct meter *m, const struct answer *a, int match);
+
+#endif

@@ -1,0 +1,295 @@
+#define _DEFAULT_SOURCE     /* getrusage */
+#include "engine/results.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "data/table.h"
+
+#define FACT(field)  offsetof(struct summary, facts.field)
+#define FIELD(field) offsetof(struct summary, field)
+
+static const struct column summary_columns[] = {
+    {"tokmill_version", COLUMN_TEXT, FIELD(tokmill_version)}, {"date_utc", COLUMN_TEXT, FIELD(date_utc)},
+    {"validity", COLUMN_TEXT, FIELD(validity)}, {"validity_rules", COLUMN_TEXT, FIELD(validity_rules)},
+    {"model", COLUMN_TEXT, FACT(model)}, {"family", COLUMN_TEXT, FACT(family)}, {"params", COLUMN_U64, FACT(n_param)},
+    {"device", COLUMN_TEXT, FACT(device)}, {"device_text", COLUMN_TEXT, FACT(device_text)}, {"threads", COLUMN_U64, FACT(threads)},
+    {"compute", COLUMN_TEXT, FACT(compute)}, {"weight_dtype", COLUMN_TEXT, FACT(weight_dtype)}, {"corpus", COLUMN_TEXT, FACT(corpus)},
+    {"order", COLUMN_TEXT, FACT(order)}, {"max_seqs", COLUMN_U64, FACT(max_seqs)}, {"max_step_tokens", COLUMN_U64, FACT(max_step_tokens)},
+    {"lines", COLUMN_U64, FIELD(lines)}, {"done", COLUMN_U64, FIELD(done)}, {"failed", COLUMN_U64, FIELD(failed)},
+    {"load_s", COLUMN_REAL, FACT(load_s)}, {"warmup_s", COLUMN_REAL, FACT(warmup_s)},
+    {"wall_s", COLUMN_REAL, FIELD(wall_s)}, {"drain_s", COLUMN_REAL, FIELD(drain_s)},
+    {"input_tokens", COLUMN_U64, FIELD(input_tokens)}, {"cached_tokens", COLUMN_U64, FIELD(cached_tokens)},
+    {"recomputed_tokens", COLUMN_U64, FIELD(recomputed_tokens)}, {"output_tokens", COLUMN_U64, FIELD(output_tokens)},
+    {"total_tokens", COLUMN_U64, FIELD(total_tokens)},
+    {"output_tokens_per_s", COLUMN_REAL, FIELD(output_tokens_per_s)}, {"total_tokens_per_s", COLUMN_REAL, FIELD(total_tokens_per_s)},
+    {"requests_per_s", COLUMN_REAL, FIELD(requests_per_s)},
+    {"price_usd_per_h", COLUMN_REAL, FACT(price_usd_per_h)}, {"price_source", COLUMN_TEXT, FACT(price_source)},
+    {"usd", COLUMN_REAL, FIELD(usd)}, {"tokens_per_s_per_usd", COLUMN_REAL, FIELD(tokens_per_s_per_usd)},
+    {"usd_per_mtok", COLUMN_REAL, FIELD(usd_per_mtok)}, {"usd_per_mtok_input", COLUMN_REAL, FIELD(usd_per_mtok_input)},
+    {"usd_per_mtok_output", COLUMN_REAL, FIELD(usd_per_mtok_output)},
+    {"ttft_mean_ms", COLUMN_REAL, FIELD(ttft_mean_ms)}, {"ttft_p50_ms", COLUMN_REAL, FIELD(ttft_p50_ms)},
+    {"ttft_p90_ms", COLUMN_REAL, FIELD(ttft_p90_ms)}, {"ttft_p99_ms", COLUMN_REAL, FIELD(ttft_p99_ms)},
+    {"tpot_mean_ms", COLUMN_REAL, FIELD(tpot_mean_ms)}, {"tpot_p50_ms", COLUMN_REAL, FIELD(tpot_p50_ms)},
+    {"tpot_p90_ms", COLUMN_REAL, FIELD(tpot_p90_ms)}, {"tpot_p99_ms", COLUMN_REAL, FIELD(tpot_p99_ms)},
+    {"itl_p50_ms", COLUMN_REAL, FIELD(itl_p50_ms)}, {"itl_p90_ms", COLUMN_REAL, FIELD(itl_p90_ms)}, {"itl_p99_ms", COLUMN_REAL, FIELD(itl_p99_ms)},
+    {"e2el_mean_ms", COLUMN_REAL, FIELD(e2el_mean_ms)}, {"e2el_p50_ms", COLUMN_REAL, FIELD(e2el_p50_ms)},
+    {"e2el_p90_ms", COLUMN_REAL, FIELD(e2el_p90_ms)}, {"e2el_p99_ms", COLUMN_REAL, FIELD(e2el_p99_ms)},
+    {"queue_p50_ms", COLUMN_REAL, FIELD(queue_p50_ms)}, {"queue_p99_ms", COLUMN_REAL, FIELD(queue_p99_ms)},
+    {"steps", COLUMN_U64, FIELD(steps)}, {"preemptions", COLUMN_U64, FIELD(preemptions)},
+    {"block_size", COLUMN_U64, FACT(block_size)}, {"kv_blocks", COLUMN_U64, FACT(kv_blocks)}, {"kv_blocks_used_max", COLUMN_U64, FIELD(kv_blocks_used_max)},
+    {"kv_bytes", COLUMN_U64, FACT(kv_bytes)}, {"weight_bytes", COLUMN_U64, FACT(weight_bytes)}, {"max_rss_bytes", COLUMN_U64, FIELD(max_rss_bytes)},
+    {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
+    {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
+    {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FIELD(energy_j)},
+    {0},
+};
+
+static const struct column stage_columns[] = {
+    {"stage", COLUMN_TEXT, offsetof(struct stage_row, stage)},
+    {"items", COLUMN_U64, offsetof(struct stage_row, items)},
+    {"tokens", COLUMN_U64, offsetof(struct stage_row, tokens)},
+    {"busy_s", COLUMN_REAL, offsetof(struct stage_row, busy_s)},
+    {"share", COLUMN_REAL, offsetof(struct stage_row, share)},
+    {"tokens_per_s", COLUMN_REAL, offsetof(struct stage_row, tokens_per_s)},
+    {"tokens_per_s_per_usd", COLUMN_REAL, offsetof(struct stage_row, tokens_per_s_per_usd)},
+    {"usd", COLUMN_REAL, offsetof(struct stage_row, usd)},
+    {"p50_ms", COLUMN_REAL, offsetof(struct stage_row, p50_ms)},
+    {"p90_ms", COLUMN_REAL, offsetof(struct stage_row, p90_ms)},
+    {"p99_ms", COLUMN_REAL, offsetof(struct stage_row, p99_ms)},
+    {0},
+};
+
+/* The number of samples below which a percentile is not told: MLPerf's early-stopping rule at confidence 99 %. */
+static bool enough(size_t n, double p)
+{
+    return n >= (p > 0.98 ? 459 : p > 0.89 ? 44 : 1);
+}
+
+static double ratio(double a, double b)
+{
+    return b > 0 ? a / b : (double)NAN;
+}
+
+static int compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nearest rank on the exact, sorted values. */
+static double percentile(const struct series *s, double p)
+{
+    if (!s->n || !enough(s->n, p))
+        return (double)NAN;
+    size_t rank = (size_t)ceil(p * (double)s->n);
+    return (double)s->values[rank ? rank - 1 : 0];
+}
+
+static double mean(const struct series *s)
+{
+    double sum = 0;
+    for (size_t i = 0; i < s->n; i++)
+        sum += (double)s->values[i];
+    return ratio(sum, (double)s->n);
+}
+
+static double hist_ms(const struct hist *h, double p)
+{
+    return enough(h->n, p) && h->n ? hist_percentile(h, p) * 1e-6 : (double)NAN;
+}
+
+static void merge_stage(struct stage_count *to, const struct meter *m, enum stage s)
+{
+    *to = (struct stage_count){0};
+    for (int t = 0; t < N_METER_THREAD; t++) {
+        const struct stage_count *c = &m->clock[t]->stage[s];
+        to->items += c->items;
+        to->tokens += c->tokens;
+        to->busy_ns += c->busy_ns;
+        hist_merge(&to->times, &c->times);
+    }
+}
+
+/* Loading lies before wall_s and gets no share; the rest share the price of wall_s by their busy time. */
+static void make_stages(struct summary *s, const struct meter *m)
+{
+    static struct stage_count count[N_STAGE];
+    double total_s = 0;
+    for (int i = 0; i < N_STAGE; i++) {
+        merge_stage(&count[i], m, i);
+        total_s += i == STAGE_LOAD ? 0 : (double)count[i].busy_ns * 1e-9;
+    }
+    for (int i = 0; i < N_STAGE; i++) {
+        const struct stage_count *c = &count[i];
+        struct stage_row *r = &s->stages[i];
+        *r = (struct stage_row){ .stage = stage_name(i), .items = c->items, .tokens = c->tokens, .busy_s = (double)c->busy_ns * 1e-9,
+            .p50_ms = hist_ms(&c->times, 0.50), .p90_ms = hist_ms(&c->times, 0.90), .p99_ms = hist_ms(&c->times, 0.99) };
+        r->share = i == STAGE_LOAD ? (double)NAN : ratio(r->busy_s, total_s);
+        r->tokens_per_s = c->tokens ? ratio((double)c->tokens, r->busy_s) : (double)NAN;
+        r->tokens_per_s_per_usd = ratio(r->tokens_per_s, s->facts.price_usd_per_h);
+        r->usd = s->usd * r->share;
+    }
+}
+
+static void make_latencies(struct summary *s, struct meter *m)
+{
+    struct series *const all[] = { &m->ttft_ms, &m->tpot_ms, &m->e2el_ms, &m->queue_ms };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->n)
+            qsort(all[i]->values, all[i]->n, sizeof(float), compare_floats);
+    s->ttft_mean_ms = mean(&m->ttft_ms);
+    s->tpot_mean_ms = mean(&m->tpot_ms);
+    s->e2el_mean_ms = mean(&m->e2el_ms);
+    s->ttft_p50_ms = percentile(&m->ttft_ms, 0.5), s->ttft_p90_ms = percentile(&m->ttft_ms, 0.9), s->ttft_p99_ms = percentile(&m->ttft_ms, 0.99);
+    s->tpot_p50_ms = percentile(&m->tpot_ms, 0.5), s->tpot_p90_ms = percentile(&m->tpot_ms, 0.9), s->tpot_p99_ms = percentile(&m->tpot_ms, 0.99);
+    s->e2el_p50_ms = percentile(&m->e2el_ms, 0.5), s->e2el_p90_ms = percentile(&m->e2el_ms, 0.9), s->e2el_p99_ms = percentile(&m->e2el_ms, 0.99);
+    s->queue_p50_ms = percentile(&m->queue_ms, 0.5), s->queue_p99_ms = percentile(&m->queue_ms, 0.99);
+    s->itl_p50_ms = hist_ms(m->gaps, 0.5), s->itl_p90_ms = hist_ms(m->gaps, 0.9), s->itl_p99_ms = hist_ms(m->gaps, 0.99);
+}
+
+/* Tokens are those processed: cached prompt tokens are not in the total, recomputed ones are counted apart. */
+static void make_rates(struct summary *s, const struct meter *m)
+{
+    s->input_tokens = m->input_tokens;
+    s->cached_tokens = m->cached_tokens;
+    s->recomputed_tokens = m->recomputed_tokens;
+    s->output_tokens = m->output_tokens;
+    s->total_tokens = m->input_tokens - m->cached_tokens + m->output_tokens;
+    s->output_tokens_per_s = ratio((double)s->output_tokens, s->wall_s);
+    s->total_tokens_per_s = ratio((double)s->total_tokens, s->wall_s);
+    s->requests_per_s = ratio((double)s->done, s->wall_s);
+    s->usd = s->facts.price_usd_per_h * s->wall_s / 3600;
+    s->tokens_per_s_per_usd = ratio(s->total_tokens_per_s, s->facts.price_usd_per_h);
+    s->usd_per_mtok = ratio(s->usd * 1e6, (double)s->total_tokens);
+    s->score = ratio((double)m->matched, (double)m->scored);
+    s->mfu = ratio(m->flops, s->wall_s * s->facts.peak_flops);
+    s->mbu = ratio(m->bytes, s->wall_s * s->facts.peak_bandwidth);
+}
+
+/* The money of a run split by the stages that served the prompt and those that served the answer. */
+static void make_split(struct summary *s)
+{
+    static const enum stage input[] = { STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE, STAGE_PREFILL };
+    double in = 0, total = 0;
+    for (size_t i = 0; i < sizeof input / sizeof *input; i++)
+        in += s->stages[input[i]].busy_s;
+    static const enum stage output[] = { STAGE_DECODE, STAGE_SAMPLE, STAGE_DETOKENIZE, STAGE_WRITE };
+    total = in;
+    for (size_t i = 0; i < sizeof output / sizeof *output; i++)
+        total += s->stages[output[i]].busy_s;
+    double input_share = ratio(in, total);
+    s->usd_per_mtok_input = ratio(s->usd * input_share * 1e6, (double)(s->input_tokens - s->cached_tokens));
+    s->usd_per_mtok_output = ratio(s->usd * (1 - input_share) * 1e6, (double)s->output_tokens);
+}
+
+static void add_rule(struct summary *s, bool failed, const char *rule)
+{
+    char *text = s->text[1];
+    size_t len = strlen(text);
+    if (failed)
+        snprintf(text + len, sizeof s->text[1] - len, "%s%s", len ? "; " : "", rule);
+}
+
+static void make_validity(struct summary *s)
+{
+    add_rule(s, s->facts.interrupted, "interrupted");
+    add_rule(s, s->wall_s < 10, "too short (wall_s under 10)");
+    add_rule(s, s->done < 44, "too few requests (p90 needs 44)");
+    add_rule(s, s->recomputed_tokens * 10 > s->total_tokens, "preemption thrash (recomputed over 10 % of total tokens)");
+    add_rule(s, s->drain_s > 0.1 * s->wall_s, "drain tail (drain_s over 10 % of wall_s)");
+    s->validity = s->text[1][0] ? "INVALID" : "VALID";
+    add_rule(s, s->done >= 44 && s->done < 459, "p99 left empty (needs 459 requests)");
+    s->validity_rules = s->text[1];
+}
+
+static uint64_t max_rss(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss * 1024;
+}
+
+void results_make(struct summary *s, struct meter *m, const struct run_facts *facts)
+{
+    *s = (struct summary){ .tokmill_version = TOKMILL_VERSION, .facts = *facts, .lines = m->lines, .done = m->done, .failed = m->failed,
+        .steps = m->n_step, .preemptions = m->preemptions, .kv_blocks_used_max = m->kv_used_max, .scored = m->scored, .matched = m->matched,
+        .max_rss_bytes = max_rss(), .energy_j = NAN };
+    time_t now = (time_t)clock_unix_s();
+    struct tm utc;
+    strftime(s->text[0], sizeof s->text[0], "%Y-%m-%dT%H:%M:%S", gmtime_r(&now, &utc));
+    s->date_utc = s->text[0];
+    if (m->done) {
+        s->wall_s = (double)(facts->end_ns - m->first_arrival_ns) * 1e-9;
+        s->drain_s = (double)(facts->end_ns - m->last_token_ns) * 1e-9;
+        stage_add(m->clock[THREAD_WRITER], STAGE_DRAIN, facts->end_ns - m->last_token_ns, 1, 0);
+    }
+    make_latencies(s, m);
+    make_rates(s, m);
+    make_stages(s, m);
+    make_split(s);
+    make_validity(s);
+}
+
+static int write_file(const char *folder, const char *name, const struct buf *b)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/%s", folder, name);
+    FILE *f = fopen(path.data, "w");
+    bool good = f && fwrite(b->data, 1, b->len, f) == b->len;
+    if (f && fclose(f))
+        good = false;
+    if (!good)
+        err_set("%s: %s", path.data, strerror(errno));
+    buf_free(&path);
+    return good ? 0 : -1;
+}
+
+static void put_summary_json(struct buf *b, const struct summary *s)
+{
+    buf_putc(b, '{');
+    table_json_members(b, summary_columns, s);
+    buf_puts(b, ",\"stages\":[");
+    for (int i = 0; i < N_STAGE; i++) {
+        buf_puts(b, i ? "," : "");
+        table_json_object(b, stage_columns, &s->stages[i]);
+    }
+    buf_puts(b, "]}\n");
+}
+
+int results_write(const struct summary *s, const char *folder)
+{
+    struct buf stages = {0}, csv = {0}, json = {0};
+    table_csv_header(&stages, stage_columns);
+    for (int i = 0; i < N_STAGE; i++)
+        table_csv_row(&stages, stage_columns, &s->stages[i]);
+    table_csv_header(&csv, summary_columns);
+    table_csv_row(&csv, summary_columns, s);
+    put_summary_json(&json, s);
+    int rc = write_file(folder, "stages.csv", &stages) || write_file(folder, "summary.csv", &csv) || write_file(folder, "summary.json", &json);
+    buf_free(&stages);
+    buf_free(&csv);
+    buf_free(&json);
+    return rc ? -1 : 0;
+}
+
+void results_print(const struct summary *s, FILE *to)
+{
+    bool priced = isfinite(s->usd);
+    table_print(to, stage_columns, priced ? "stage,items,tokens,busy_s,share,tokens_per_s,tokens_per_s_per_usd,usd,p50_ms,p90_ms,p99_ms"
+                                          : "stage,items,tokens,busy_s,share,tokens_per_s,p50_ms,p90_ms,p99_ms", s->stages, N_STAGE, sizeof *s->stages);
+    fprintf(to, "\nrequests   %llu done, %llu failed, %.1f a second\n", (unsigned long long)s->done, (unsigned long long)s->failed, s->requests_per_s);
+    fprintf(to, "tokens     %llu in (%llu of them cached), %llu out in %.1f s: %.1f total tokens/s, %.1f output tokens/s\n", (unsigned long long)s->input_tokens,
+            (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, s->wall_s, s->total_tokens_per_s, s->output_tokens_per_s);
+    fprintf(to, "latency    ttft p50 %.1f ms, tpot p50 %.1f ms, e2el p50 %.1f ms\n", s->ttft_p50_ms, s->tpot_p50_ms, s->e2el_p50_ms);
+    if (priced)
+        fprintf(to, "price      %.4f $/h (%s): %.4f $/Mtok, %.0f tokens/s/$\n", s->facts.price_usd_per_h, s->facts.price_source, s->usd_per_mtok, s->tokens_per_s_per_usd);
+    if (s->scored)
+        fprintf(to, "score      %llu of %llu answers match exactly (%.1f %%)\n", (unsigned long long)s->matched, (unsigned long long)s->scored, 100 * s->score);
+    fprintf(to, "validity   %s%s%s%s\n", s->validity, s->validity_rules[0] ? " (" : "", s->validity_rules, s->validity_rules[0] ? ")" : "");
+}
