@@ -31,16 +31,16 @@ static json_t *refuse_nul(const char *text, const char *nul, json_error_t *e)
     return NULL;
 }
 
-static json_t *load(const char *text, size_t len, json_error_t *e)
+static json_t *load(const char *text, size_t len, size_t more, json_error_t *e)
 {
     const char *nul = len ? memchr(text, 0, len) : NULL;
-    return nul ? refuse_nul(text, nul, e) : json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
+    return nul ? refuse_nul(text, nul, e) : json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY | more, e);
 }
 
 struct json *json_parse(const char *text, size_t len)
 {
     json_error_t e;
-    json_t *root = load(text, len, &e);
+    json_t *root = load(text, len, 0, &e);
     if (!root)
         err_set("line %d, column %d: %s", e.line, e.column, e.text);
     return (struct json *)root;
@@ -49,7 +49,7 @@ struct json *json_parse(const char *text, size_t len)
 struct json *json_parse_line(const char *text, size_t len)
 {
     json_error_t e;
-    json_t *root = load(text, len, &e);
+    json_t *root = load(text, len, 0, &e);
     if (!root)
         err_set("column %d: %s", e.column, e.text);
     return (struct json *)root;
@@ -78,9 +78,13 @@ struct json *json_parse_file(const char *path)
     if (read_whole(path, &text)) {
         err_set("cannot read \"%s\": %s", path, strerror(errno));
     } else {
-        root = json_parse(text.data, text.len);
-        if (!root)
-            err_wrap("\"%s\" is not JSON", path);
+        json_error_t e;
+        json_t *j = load(text.data, text.len, 0, &e);
+        if (!j && json_error_code(&e) == json_error_numeric_overflow)  /* tokenizer_config.json writes "no limit" as 10^30 */
+            j = load(text.data, text.len, JSON_DECODE_INT_AS_REAL, &e);
+        if (!j)
+            err_set("\"%s\" is not JSON: line %d, column %d: %s", path, e.line, e.column, e.text);
+        root = (struct json *)j;
     }
     buf_free(&text);
     return root;

@@ -94,15 +94,22 @@ static int read_seed(struct line *l, const struct key *k, const struct json *v)
     if (!json_int(v, &seed))
         return bad_kind(k, "an integer of 64 bits", v);
     l->r->sampling.seed = (uint64_t)seed;
+    l->r->sampling.own_seed = true;
     return 0;
 }
 
 /* trtllm-bench: so many tokens exactly. */
+static int read_max_tokens(struct line *l, const struct key *k, const struct json *v)
+{
+    l->r->sampling.own_max_tokens = true;
+    return read_int(l, k, v);
+}
+
 static int read_output_tokens(struct line *l, const struct key *k, const struct json *v)
 {
     if (!given(l->keys, "ignore_eos"))
         l->r->sampling.ignore_eos = true;
-    return read_int(l, k, v);
+    return read_max_tokens(l, k, v);
 }
 
 static int add_stop(struct sampling *s, const struct json *v)
@@ -345,8 +352,8 @@ static const struct key body_keys[] = {
     { "prompt",                read_prompt,          0, 0, 0 },
     { "prompt_token_ids",      read_prompt_ids,      0, 0, 0 },
     { "messages",              read_messages,        0, 0, 0 },
-    { "max_tokens",            read_int,             AT(max_tokens),         1, INT32_MAX },
-    { "max_completion_tokens", read_int,             AT(max_tokens),         1, INT32_MAX },
+    { "max_tokens",            read_max_tokens,      AT(max_tokens),         1, INT32_MAX },
+    { "max_completion_tokens", read_max_tokens,      AT(max_tokens),         1, INT32_MAX },
     { "min_tokens",            read_int,             AT(min_tokens),         0, INT32_MAX },
     { "temperature",           read_real,            AT(temperature),        0, FLT_MAX },
     { "top_p",                 read_real,            AT(top_p),              0, 1 },

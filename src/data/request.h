@@ -24,6 +24,7 @@ struct sampling {
     int32_t  top_k;                            /* 0 or -1: off */
     float    presence_penalty, frequency_penalty, repetition_penalty;  /* off: 0, 0, 1 */
     uint64_t seed;
+    bool     own_seed, own_max_tokens;         /* the line gave it: it alone decides; a default max_tokens is cut to what fits */
     bool     ignore_eos, echo;
     int32_t  logprobs;                         /* -1: none; k: the chosen token's and the k best */
     const char **stop;  uint32_t n_stop;       /* stop strings, in the request's arena */
