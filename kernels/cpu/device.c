@@ -1,0 +1,148 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/host.h"
+
+#define BIG ((size_t)1 << 20)      /* from here on a buffer gets pages of its own */
+
+static void cpu_close(struct device *d)
+{
+    struct cpu_device *cpu = cpu_of(d);
+    gemm_close(cpu->gemm);
+    for (int t = 0; t <= pool_size(cpu->pool); t++)
+        mem_pages_free(cpu->scratch[t].data, cpu->scratch[t].size);
+    free(cpu->scratch);
+    pool_close(cpu->pool);
+    free(cpu);
+}
+
+static void *cpu_alloc(struct device *d, size_t size)
+{
+    (void)d;
+    if (size >= BIG)
+        return mem_pages(size);
+    size_t whole = (size + 63) / 64 * 64;
+    void *p = aligned_alloc(64, whole ? whole : 64);
+    if (!p)
+        die("out of memory: %zu bytes asked for", size);
+    return memset(p, 0, size);
+}
+
+static void cpu_free(struct device *d, void *p, size_t size)
+{
+    (void)d;
+    if (size >= BIG)
+        mem_pages_free(p, size);
+    else
+        free(p);
+}
+
+static void cpu_upload(struct device *d, void *dst, const void *host, size_t size)
+{
+    (void)d;
+    memcpy(dst, host, size);
+}
+
+static void cpu_download(struct device *d, void *host, const void *src, size_t size)
+{
+    (void)d;
+    memcpy(host, src, size);
+}
+
+static void cpu_sync(struct device *d)
+{
+    (void)d;                /* every op returns when it is done */
+}
+
+void *cpu_scratch(struct cpu_device *cpu, int thread, size_t size)
+{
+    struct cpu_scratch *s = &cpu->scratch[thread];
+    if (size > s->size) {
+        mem_pages_free(s->data, s->size);
+        *s = (struct cpu_scratch){ .data = mem_pages(size), .size = size };
+    }
+    return s->data;
+}
+
+void *cpu_scratch_shared(struct cpu_device *cpu, size_t size)
+{
+    return cpu_scratch(cpu, pool_size(cpu->pool), size);
+}
+
+static const struct device_ops ops = {
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .sync = cpu_sync,
+    .weight_pack = cpu_weight_pack,
+    .weight_size = cpu_weight_size,
+    .weight_free = cpu_weight_free,
+    .kv_open = cpu_kv_open,
+    .kv_block_size = cpu_kv_block_size,
+    .kv_close = cpu_kv_close,
+    .embed = cpu_embed,
+    .norm = cpu_norm,
+    .linear = cpu_linear,
+    .rope_store = cpu_rope_store,
+    .attention = cpu_attention,
+    .act = cpu_act,
+    .gather = cpu_gather,
+    .sample = cpu_sample,
+    .peak_flops = cpu_peak_flops,
+    .peak_bandwidth = cpu_peak_bandwidth,
+};
+
+static enum cpu_tier find_tier(void)
+{
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+               && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+               && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    return avx2 && avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_BASE;
+}
+
+static void describe(struct device *d, enum cpu_tier tier, int n_thread)
+{
+    static const char *const tier_text[] = { "SSE2", "AVX2", "AVX-512 bf16" };
+    char cpu_name[80];
+    host_cpu_name(cpu_name, sizeof cpu_name);
+    snprintf(d->name, sizeof d->name, "cpu");
+    snprintf(d->text, sizeof d->text, "%s, %d thread%s, %s", cpu_name, n_thread, n_thread == 1 ? "" : "s",
+             tier_text[tier]);
+}
+
+static struct device *cpu_open(enum dtype compute, int n_thread)
+{
+    struct cpu_device *cpu = mem_alloc(sizeof *cpu);
+    if (n_thread <= 0)
+        n_thread = host_cpus();
+    cpu->base = (struct device){ .ops = &ops, .memory = host_memory(), .compute = compute };
+    cpu->tier = find_tier();
+    cpu->pool = pool_open(n_thread);
+    cpu->scratch = mem_array((size_t)n_thread + 1, sizeof *cpu->scratch);
+    cpu->gemm = gemm_open(n_thread);
+    describe(&cpu->base, cpu->tier, n_thread);
+    return &cpu->base;
+}
+
+struct device *device_open(const char *name, enum dtype compute, int n_thread)
+{
+    if (compute != DTYPE_F32 && compute != DTYPE_BF16) {
+        err_set("the CPU device computes in f32 or bf16, not in \"%s\"", dtype_name(compute));
+        return NULL;
+    }
+    if (!strcmp(name, "auto") || !strcmp(name, "cpu"))
+        return cpu_open(compute, n_thread);
+    if (!strncmp(name, "cuda", 4))
+        err_set("device \"%s\": this build has no CUDA device; use \"cpu\" or \"auto\"", name);
+    else
+        err_set("unknown device \"%s\"; use \"auto\", \"cpu\" or \"cuda:N\"", name);
+    return NULL;
+}

@@ -1,0 +1,178 @@
+/* weight.c - packing weights, and embed, which reads rows of a packed weight, so that tied embeddings are held once. */
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "kernels/cpu/linear.h"
+
+struct pack { struct cpu_device *cpu; struct weight *w; const struct tensor *parts; };
+
+/* Row n of the parts, one below the other, as floats. */
+static void read_row(const struct pack *p, uint32_t n, float *row)
+{
+    const struct tensor *part = p->parts;
+    for (; n >= part->rows; part++)
+        n -= part->rows;
+    size_t bytes = part->cols * dtype_size(part->dtype);
+    num_to_f32(row, (const char *)part->data + n * bytes, part->dtype, part->cols);
+}
+
+/* int8: the row's absolute maximum becomes 127.  Behind the row is room for as many bytes. */
+static void pack_i8(const struct pack *p, uint32_t n, int8_t *at, const uint32_t *in_at, float *row)
+{
+    struct weight *w = p->w;
+    uint8_t *steps = (uint8_t *)(row + w->n_in);
+    w->scale[n] = vec_linear(p->cpu->tier)->quantise(steps, row, w->n_in);
+    for (uint32_t k = 0; k < w->n_in; k++) {
+        at[in_at[k]] = (int8_t)(steps[k] - 128);
+        w->sum[n] += steps[k] - 128;
+    }
+}
+
+static void pack_row(const struct pack *p, uint32_t n, float *row)
+{
+    struct weight *w = p->w;
+    uint32_t tile = n / GEMM_TILE;
+    const struct gemm_shape *s = tile_shape(w, tile);
+    char *data = w->data + tile * w->tile_size;
+    size_t col = s->col_at[n % GEMM_TILE];
+    switch (w->stored) {
+    case DTYPE_I8:
+        pack_i8(p, n, (int8_t *)data + col, s->in_at, row);
+        return;
+    case DTYPE_BF16:
+        for (uint32_t k = 0; k < w->n_in; k++)
+            ((uint16_t *)data)[col + s->in_at[k]] = bf16_from_f32(row[k]);
+        return;
+    default:
+        for (uint32_t k = 0; k < w->n_in; k++)
+            ((float *)data)[col + s->in_at[k]] = row[k];
+    }
+}
+
+/* Whole tiles a thread, so that a tile's pages lie near the thread that will read it. */
+static void pack_job(void *arg, int thread, int n_thread)
+{
+    const struct pack *p = arg;
+    float *row = cpu_scratch(p->cpu, thread, p->w->n_in * (sizeof *row + 1));
+    struct span s = span_of(p->w->n_tile, thread, n_thread);
+    for (uint32_t tile = s.from; tile < s.to; tile++)
+        for (uint32_t i = 0; i < tile_cols(p->w, tile); i++) {
+            read_row(p, tile * GEMM_TILE + i, row);
+            pack_row(p, tile * GEMM_TILE + i, row);
+        }
+}
+
+static size_t stored_size(const struct weight *w, const struct gemm_shape *s)
+{
+    return s->size / dtype_size(w->multiplied) * dtype_size(w->stored);
+}
+
+static void open_tiles(struct cpu_device *cpu, struct weight *w)
+{
+    w->tiles = mem_array(w->n_tile, sizeof *w->tiles);
+    for (uint32_t t = 0; t < w->n_tile; t++)
+        w->tiles[t] = gemm_tile_open(cpu->gemm, tile_shape(w, t), w->data + t * w->tile_size);
+}
+
+static panel_product *panel_of(const struct vec_panel *vec, enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 ? vec->bf16 : dtype == DTYPE_I8 ? vec->i8 : NULL;
+}
+
+static struct weight *make_weight(struct cpu_device *cpu, uint32_t n_in, uint32_t n_out, enum dtype dtype)
+{
+    struct weight *w = mem_alloc(sizeof *w);
+    w->stored = dtype;
+    w->multiplied = gemm_has(dtype) ? dtype : DTYPE_F32;
+    w->n_in = n_in;
+    w->n_out = n_out;
+    w->n_tile = (n_out + GEMM_TILE - 1) / GEMM_TILE;
+    uint32_t rest = tile_cols(w, w->n_tile - 1);
+    uint32_t units = (rest + GEMM_TILE_UNIT - 1) / GEMM_TILE_UNIT;
+    w->whole = gemm_shape(cpu->gemm, w->multiplied, n_in, GEMM_TILE);
+    w->last = gemm_shape(cpu->gemm, w->multiplied, n_in, units * GEMM_TILE_UNIT);
+    w->tile_size = stored_size(w, w->whole);
+    w->size = (w->n_tile - 1) * w->tile_size + stored_size(w, w->last);
+    w->data = cpu->base.ops->alloc(&cpu->base, w->size);
+    if (gemm_has_panels(w->whole) && gemm_has_panels(w->last))
+        w->panel = panel_of(vec_panel(cpu->tier), w->multiplied);
+    if (dtype == DTYPE_I8) {
+        w->scale = mem_array(n_out, sizeof *w->scale);
+        w->sum = mem_array(n_out, sizeof *w->sum);
+    }
+    return w;
+}
+
+struct weight *cpu_weight_pack(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype)
+{
+    struct cpu_device *cpu = cpu_of(d);
+    uint32_t n_out = 0;
+    CHECK(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_I8);
+    for (int i = 0; i < n_part; i++) {
+        CHECK(parts[i].cols == parts[0].cols && parts[i].dtype <= DTYPE_F16);
+        n_out += parts[i].rows;
+    }
+    CHECK(n_out && parts[0].cols);
+    struct weight *w = make_weight(cpu, parts[0].cols, n_out, dtype);
+    pool_run(cpu->pool, pack_job, &(struct pack){ .cpu = cpu, .w = w, .parts = parts });
+    if (w->stored == w->multiplied && !w->panel)
+        open_tiles(cpu, w);
+    return w;
+}
+
+size_t cpu_weight_size(const struct weight *w)
+{
+    return w->size + (w->scale ? w->n_out * (sizeof *w->scale + sizeof *w->sum) : 0);
+}
+
+void cpu_weight_free(struct device *d, struct weight *w)
+{
+    if (!w)
+        return;
+    for (uint32_t t = 0; w->tiles && t < w->n_tile; t++)
+        gemm_tile_close(w->tiles[t]);
+    d->ops->free(d, w->data, w->size);
+    free(w->tiles);
+    free(w->scale);
+    free(w->sum);
+    free(w);
+}
+
+static void unpack_row(const struct weight *w, uint32_t n, float scale, float *y)
+{
+    const struct gemm_shape *s = tile_shape(w, n / GEMM_TILE);
+    const char *data = w->data + n / GEMM_TILE * w->tile_size;
+    size_t col = s->col_at[n % GEMM_TILE];
+    switch (w->stored) {
+    case DTYPE_I8:
+        for (uint32_t k = 0; k < w->n_in; k++)
+            y[k] = ((const int8_t *)data)[col + s->in_at[k]] * w->scale[n] * scale;
+        return;
+    case DTYPE_BF16:
+        for (uint32_t k = 0; k < w->n_in; k++)
+            y[k] = bf16_to_f32(((const uint16_t *)data)[col + s->in_at[k]]) * scale;
+        return;
+    default:
+        for (uint32_t k = 0; k < w->n_in; k++)
+            y[k] = ((const float *)data)[col + s->in_at[k]] * scale;
+    }
+}
+
+static void embed_job(void *arg, int thread, int n_thread)
+{
+    const struct embed *op = arg;
+    const struct weight *w = op->table;
+    struct span s = span_of(op->y.rows, thread, n_thread);
+    for (uint32_t i = s.from; i < s.to; i++) {
+        CHECK(op->ids[i] >= 0 && (uint32_t)op->ids[i] < w->n_out);
+        unpack_row(w, (uint32_t)op->ids[i], op->scale, (float *)op->y.data + (size_t)i * w->n_in);
+    }
+}
+
+void cpu_embed(struct device *d, const struct embed *op)
+{
+    CHECK(op->y.dtype == DTYPE_F32 && op->y.cols == op->table->n_in);
+    cpu_run(cpu_of(d), (size_t)op->y.rows * op->y.cols * sizeof(float), embed_job, (void *)op);
+}
+
