@@ -1,0 +1,25 @@
+/* batch.h - a step as flat arrays on the device: one block of memory made at opening, one upload a step.  The block
+ * tables stay on the device, one row a slot; only entries that are new are written. */
+#ifndef ENGINE_BATCH_H
+#define ENGINE_BATCH_H
+
+#include "engine/sched.h"
+#include "kernels/device.h"
+
+struct batch {
+    struct device *device;
+    uint32_t block_size, table_cols;
+    uint32_t *host;                /* [n_word] arrays of the step, one behind the other */
+    uint32_t *memory;              /* the same on the device */
+    uint32_t *table;               /* device, [max_seqs, table_cols] */
+    size_t    n_word, table_size;
+    struct step step;              /* device pointers */
+};
+
+void batch_open(struct batch *b, struct device *d, const struct sched_config *c, uint32_t max_len, uint32_t block_size);
+void batch_close(struct batch *b);
+
+/* Lays out and uploads the plan; the step is valid until the next call. */
+const struct step *batch_build(struct batch *b, const struct plan *p);
+
+#endif

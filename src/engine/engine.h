@@ -1,0 +1,41 @@
+/* engine.h - the loop: takes requests from a queue, runs them as a continuous batch, puts answers into a queue.
+ * One thread owns the scheduler, the block pool and the device.  Nothing in the step loop allocates: memory is
+ * made at opening, a request's own at its start and its finish. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "base/queue.h"
+#include "data/answer.h"
+#include "engine/meter.h"
+#include "engine/sched.h"
+#include "model/weights.h"
+
+struct engine_config {
+    uint32_t max_seqs, max_step_tokens;    /* no more sequences run than a step has tokens */
+    uint32_t block_size;           /* tokens; a multiple of 16 */
+    uint32_t n_block;              /* 0: as many as kv_memory holds and can be of use */
+    size_t   kv_memory;            /* bytes */
+    bool     prefix_cache;
+    enum sched_order order;
+};
+
+struct engine;
+
+/* NULL: err_text().  The tokenizer serves stop strings only; NULL: requests that have some are refused.  meter NULL:
+ * nothing is measured.  Model, tokenizer and meter must outlive the engine. */
+struct engine *engine_open(struct model *m, const struct tokenizer *t, const struct engine_config *c, struct meter *meter);
+void           engine_close(struct engine *e);
+
+uint32_t engine_max_len(const struct engine *e);   /* prompt + output tokens that one sequence may have */
+uint64_t engine_kv_blocks(const struct engine *e);
+uint64_t engine_kv_bytes(const struct engine *e);
+
+/* Runs steps of the usual sizes on nothing, so that the device makes what it makes at first use before the clock starts. */
+void engine_warm_up(struct engine *e);
+
+/* Takes struct answer from `in` until it is closed and empty and all are finished; every answer goes to `out` once.
+ * `out` stays open.  *stop (may be set from a signal): requests that have begun are finished, those that still wait are
+ * freed without an answer, nothing is taken any more; close `in` beside it, to wake the engine if it waits there. */
+void engine_run(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop);
+
+#endif
