@@ -1,0 +1,89 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "cmd/cmd.h"
+
+const struct opt no_options[] = { {0} };
+
+const struct command commands[] = {
+    {"run", "CORPUS...", "answer every prompt of a corpus and measure it", run_options, cmd_run,
+     "Reads JSON lines (plain, .zst, .gz or - for standard input), runs them through the model as one continuous batch, and writes one row a line. "
+     "Result files (summary, stages, requests, steps) go to a folder of their own."},
+    {"bench", "", "measure the machine's ceilings", bench_options, cmd_bench,
+     "Measures the rate of matrix products in registers and of reading memory: what mfu and mbu are shares of."},
+    {"inspect", "MODEL", "show what is in a model and what it needs", inspect_options, cmd_inspect,
+     "Prints family, shapes, parameters, bytes of weights and KV, and the memory that a number of sequences needs."},
+    {"make-model", "OUT", "write a model of a real shape with random weights", make_model_options, cmd_make_model,
+     "Writes a Hugging Face folder: config.json, safetensors in bf16, a byte-level tokenizer.  For benchmarks: its answers mean nothing."},
+    {"tokenize", "[FILE]", "turn text into token ids, or back", tokenize_options, cmd_tokenize,
+     "Reads lines {\"text\": ...} and writes {\"ids\": [...]} a line; with --decode the inverse."},
+    {"completion", "", "print a bash completion", no_options, cmd_completion, "Use it with: source <(tokmill completion)"},
+    {"man", "", "print the manual page as scdoc source", no_options, cmd_man, "make man turns it into tokmill.1."},
+    {0},
+};
+
+static const struct command *find_command(const char *name)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static void print_usage(FILE *to)
+{
+    fprintf(to, "usage: tokmill COMMAND [OPTION]... [OPERAND]...\n\nOffline batch LLM inference and throughput benchmark.\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        fprintf(to, "  %-12s %s\n", c->name, c->summary);
+    fprintf(to, "\n  --version    the program's version\n  --help       this text; tokmill COMMAND --help for a command's options\n");
+    fprintf(to, "\nexample: tokmill run -m MODEL -o answers.jsonl.zst prompts.jsonl.zst\n");
+}
+
+static void print_wrapped_paragraph(const char *text)
+{
+    for (size_t at = 0; *text; text += strspn(text, " ")) {
+        size_t word = strcspn(text, " ");
+        if (at && at + 1 + word > 80)
+            at = 0, putchar('\n');
+        at += (size_t)printf("%s%.*s", at ? " " : "", (int)word, text);
+        text += word;
+    }
+    putchar('\n');
+}
+
+int cmd_options(void *into, int argc, char **argv)
+{
+    const struct command *c = find_command(argv[0]);
+    CHECK(c);
+    int rest, help;
+    if (opt_parse(c->options, into, argc, argv, &rest, &help))
+        die("%s: %s (tokmill %s --help lists the options)", c->name, err_text(), c->name);
+    if (!help)
+        return rest;
+    printf("usage: tokmill %s [OPTION]... %s\n\n", c->name, c->operands);
+    print_wrapped_paragraph(c->text);
+    opt_print_help(c->options);
+    exit(EXIT_GOOD);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_usage(stderr);
+        return EXIT_CANNOT;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_usage(stdout);
+        return EXIT_GOOD;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("tokmill " TOKMILL_VERSION);
+        return EXIT_GOOD;
+    }
+    const struct command *c = find_command(argv[1]);
+    if (!c)
+        die("unknown command \"%s\" (tokmill --help lists the commands)", argv[1]);
+    return c->main(argc - 1, argv + 1);
+}

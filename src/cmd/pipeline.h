@@ -1,0 +1,48 @@
+/* pipeline.h - the two threads beside the engine: the reader turns files into tokenized requests, the writer turns
+ * answers into rows.  Bounded queues join them, so memory stays bounded whatever the corpus. */
+#ifndef CMD_PIPELINE_H
+#define CMD_PIPELINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/queue.h"
+#include "data/answer.h"
+#include "data/request.h"
+#include "data/tokenizer.h"
+#include "data/zfile.h"
+#include "engine/meter.h"
+
+struct pipeline {
+    /* given */
+    char **corpora; int n_corpus;
+    int64_t limit;                         /* lines to take; 0: all */
+    bool ordered;
+    uint32_t n_vocab;                      /* of the model: ids must be below */
+    const struct tokenizer *tokenizer;
+    struct request_reader requests;
+    struct row_style style;
+    struct zwriter *rows, *errors;         /* errors NULL: none kept */
+    struct meter *meter;
+    volatile int *stop;                    /* set when rows can no longer be written */
+    /* between the threads */
+    struct queue *in, *out;                /* struct answer */
+    pthread_t reader, writer;
+    atomic_bool write_failed;              /* the writer could not write: the run must end */
+    char write_error[512];
+    pthread_mutex_t lock; pthread_cond_t moved;
+    uint64_t next_row;                     /* ordered: the serial to write next, under lock */
+    struct buf *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */
+};
+
+void pipeline_start(struct pipeline *p);
+
+/* After engine_run has returned: waits until the last row is durable.  interrupted: the reader may be waiting for input; it is left. */
+void pipeline_finish(struct pipeline *p, bool interrupted);
+
+/* A first look at a corpus before anything is loaded: can it be opened?  0, or -1: err_text(). */
+int pipeline_probe(const char *corpus);
+
+#endif

@@ -1,0 +1,6 @@
+tokmill --help
+for c in run bench inspect make-model tokenize completion man; do
+    echo
+    echo "== $c"
+    tokmill $c --help
+done
