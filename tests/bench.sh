@@ -18,8 +18,9 @@ awk -v n="$seqs" -v len="$in" -v out="$out" 'BEGIN {
 for weights in ${TYPES:-bf16 int8}; do
     "$build/tokmill" run -q -m random:qwen3-0.6b --weight-dtype "$weights" --max-seqs "$seqs" ${STEP:+--max-step-tokens $STEP} \
         --no-prefix-cache --results "$folder/$weights" -o /dev/null "$folder/corpus.jsonl"
-    awk -F, -v w="$weights" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 2 {
-        printf "%s: %d in, %d out in %.1f s: %.1f total tokens/s, %.1f output tokens/s, mfu %.1f %%, mbu %.1f %%, %d MiB resident\n", w, $at["input_tokens"], $at["output_tokens"],
-            $at["wall_s"], $at["total_tokens_per_s"], $at["output_tokens_per_s"], 100 * $at["mfu"], 100 * $at["mbu"], $at["max_rss_bytes"] / 1048576
-    }' "$folder/$weights/summary.csv"
+    get() { sed "s/.*\"$1\":\([^,}]*\).*/\1/" "$folder/$weights/summary.json"; }
+    awk -v w="$weights" -v in_="$(get input_tokens)" -v out="$(get output_tokens)" -v s="$(get wall_s)" -v total="$(get total_tokens_per_s)" \
+        -v o="$(get output_tokens_per_s)" -v mfu="$(get mfu)" -v mbu="$(get mbu)" -v rss="$(get max_rss_bytes)" 'BEGIN {
+        printf "%s: %d in, %d out in %.1f s: %.1f total tokens/s, %.1f output tokens/s, mfu %.1f %%, mbu %.1f %%, %d MiB resident\n",
+            w, in_, out, s, total, o, 100 * mfu, 100 * mbu, rss / 1048576 }'
 done

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,8 @@
 #include "engine/results.h"
 #include "model/weights.h"
 #include "plan/price.h"
+
+#define KV_MEMORY ((size_t)4 << 30)
 
 struct run_opts {
     const char *model, *output, *errors, *results, *device;
@@ -51,7 +54,7 @@ const struct opt run_options[] = {
     {"threads", 't', OPT_INT, "N", AT(threads), NULL, "threads of the CPU device (default: all cores)", NULL, 1, 1024},
     {"compute", 0, OPT_CHOICE, NULL, AT(compute), "bf16", "type of activations and KV", "bf16|f32", 0, 0},
     {"weight-dtype", 0, OPT_CHOICE, NULL, AT(weight_dtype), "auto", "type of packed weights; auto is that of --compute; int8 has a scale a row and quantises activations too", "auto|bf16|f32|int8", 0, 0},
-    {"kv-memory", 0, OPT_SIZE, "SIZE", AT(kv_memory), NULL, "memory for KV blocks (default: half of what the weights leave)", NULL, 1, 1e18},
+    {"kv-memory", 0, OPT_SIZE, "SIZE", AT(kv_memory), NULL, "memory for KV blocks, taken at the start (default: 4GiB, or half of what the weights leave if that is less)", NULL, 1, 1e18},
     {"kv-blocks", 0, OPT_INT, "N", AT(kv_blocks), NULL, "number of KV blocks, instead of --kv-memory", NULL, 1, 1e9},
     {"block-size", 0, OPT_INT, "N", AT(block_size), "16", "tokens of a KV block, a multiple of 16", NULL, 16, 1024},
     {.help = "Scheduling"},
@@ -222,9 +225,10 @@ static void open_engine(struct run *r)
 {
     const struct run_opts *o = &r->opts;
     size_t left = r->device->memory > r->model->weight_bytes ? r->device->memory - r->model->weight_bytes : 0;
+    size_t kv_memory = left / 2 < KV_MEMORY ? left / 2 : KV_MEMORY;
     struct engine_config c = {
         .max_seqs = (uint32_t)o->max_seqs, .max_step_tokens = (uint32_t)o->max_step_tokens, .block_size = (uint32_t)o->block_size,
-        .n_block = (uint32_t)o->kv_blocks, .kv_memory = o->kv_memory ? (size_t)o->kv_memory : left / 2,
+        .n_block = (uint32_t)o->kv_blocks, .kv_memory = o->kv_memory ? (size_t)o->kv_memory : kv_memory,
         .prefix_cache = !o->no_prefix_cache, .order = (enum sched_order)o->order,
     };
     if (o->block_size % 16)
@@ -298,6 +302,12 @@ static void open_pipeline(struct run *r)
     };
 }
 
+static uint64_t max_rss(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss * 1024;
+}
+
 static struct run_facts facts_of(const struct run *r)
 {
     static const char *const orders[] = { "fcfs", "longest", "prefix" };
@@ -309,7 +319,7 @@ static struct run_facts facts_of(const struct run *r)
         .load_s = r->load_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
-        .threads = (uint64_t)r->opts.threads, .peak_flops = r->device->ops->peak_flops(r->device, peak_type),
+        .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(), .peak_flops = r->device->ops->peak_flops(r->device, peak_type),
         .peak_bandwidth = r->device->ops->peak_bandwidth(r->device),
     };
 }

@@ -1,11 +1,10 @@
-#define _DEFAULT_SOURCE     /* getrusage */
+#define _DEFAULT_SOURCE     /* gmtime_r */
 #include "engine/results.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -44,7 +43,7 @@ static const struct column summary_columns[] = {
     {"queue_p50_ms", COLUMN_REAL, FIELD(queue_p50_ms)}, {"queue_p99_ms", COLUMN_REAL, FIELD(queue_p99_ms)},
     {"steps", COLUMN_U64, FIELD(steps)}, {"preemptions", COLUMN_U64, FIELD(preemptions)},
     {"block_size", COLUMN_U64, FACT(block_size)}, {"kv_blocks", COLUMN_U64, FACT(kv_blocks)}, {"kv_blocks_used_max", COLUMN_U64, FIELD(kv_blocks_used_max)},
-    {"kv_bytes", COLUMN_U64, FACT(kv_bytes)}, {"weight_bytes", COLUMN_U64, FACT(weight_bytes)}, {"max_rss_bytes", COLUMN_U64, FIELD(max_rss_bytes)},
+    {"kv_bytes", COLUMN_U64, FACT(kv_bytes)}, {"weight_bytes", COLUMN_U64, FACT(weight_bytes)}, {"max_rss_bytes", COLUMN_U64, FACT(max_rss_bytes)},
     {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
     {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
     {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FIELD(energy_j)},
@@ -209,17 +208,10 @@ static void make_validity(struct summary *s)
     s->validity_rules = s->text[1];
 }
 
-static uint64_t max_rss(void)
-{
-    struct rusage u;
-    return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss * 1024;
-}
-
 void results_make(struct summary *s, struct meter *m, const struct run_facts *facts)
 {
     *s = (struct summary){ .tokmill_version = TOKMILL_VERSION, .facts = *facts, .lines = m->lines, .done = m->done, .failed = m->failed,
-        .steps = m->n_step, .preemptions = m->preemptions, .kv_blocks_used_max = m->kv_used_max, .scored = m->scored, .matched = m->matched,
-        .max_rss_bytes = max_rss(), .energy_j = NAN };
+        .steps = m->n_step, .preemptions = m->preemptions, .kv_blocks_used_max = m->kv_used_max, .scored = m->scored, .matched = m->matched, .energy_j = NAN };
     time_t now = (time_t)clock_unix_s();
     struct tm utc;
     strftime(s->text[0], sizeof s->text[0], "%Y-%m-%dT%H:%M:%S", gmtime_r(&now, &utc));

@@ -1,0 +1,139 @@
+/* devices.h - for the tests of ops: the CPU device with 1, 2 and 3 threads and any instruction set that the machine has,
+ * tensors, and how near is near enough. */
+#ifndef TESTS_DEVICES_H
+#define TESTS_DEVICES_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/cpu/cpu.h"
+
+enum { MOST_THREADS = 3 };
+
+static struct device *devices[MOST_THREADS];       /* with 1, 2, 3 threads */
+static enum cpu_tier best_tier;
+
+static inline void devices_open(void)
+{
+    for (int t = 0; t < MOST_THREADS; t++) {
+        devices[t] = device_open("cpu", DTYPE_BF16, t + 1);
+        CHECK(devices[t]);
+    }
+    best_tier = cpu_of(devices[0])->tier;
+}
+
+static inline void devices_close(void)
+{
+    for (int t = 0; t < MOST_THREADS; t++)
+        devices[t]->ops->close(devices[t]);
+}
+
+static inline void devices_tier(int tier)
+{
+    for (int t = 0; t < MOST_THREADS; t++)
+        cpu_of(devices[t])->tier = (enum cpu_tier)tier;
+}
+
+/* Calls test(device) for each tier and number of threads. */
+static inline void everywhere(void (*test)(struct device *))
+{
+    for (int tier = 0; tier <= (int)best_tier; tier++) {
+        devices_tier(tier);
+        for (int t = 0; t < MOST_THREADS; t++)
+            test(devices[t]);
+    }
+}
+
+/* A test that is name_here, everywhere. */
+#define EVERYWHERE(name) static void name##_test(void **state) { (void)state; everywhere(name##_here); }
+
+/* With --perf: speed(device with 2 threads) for each tier, and no tests. */
+static inline bool asked_for_speed(int argc, char **argv, void (*speed)(struct device *))
+{
+    if (argc < 2 || strcmp(argv[1], "--perf"))
+        return false;
+    for (int tier = (int)best_tier; tier >= 0; tier--) {
+        static const char *const name[] = { "plain C", "AVX2", "AVX-512" };
+        devices_tier(tier);
+        printf("%s, %s\n", devices[1]->text, name[tier]);
+        speed(devices[1]);
+    }
+    return true;
+}
+
+/* Runs for about half a second and prints the best time, and what it makes of n bytes and FLOP. */
+#define TIME(name, bytes, flops, ...)                                                                          \
+    do {                                                                                                       \
+        int64_t begin = clock_ns(), best_ns = INT64_MAX;                                                       \
+        for (int64_t from = begin, end; from - begin < 500000000 || best_ns == INT64_MAX; from = end) {        \
+            __VA_ARGS__;                                                                                       \
+            end = clock_ns();                                                                                  \
+            best_ns = end - from < best_ns ? end - from : best_ns;                                             \
+        }                                                                                                      \
+        printf("%-44s %10.1f us %8.2f GB/s %8.1f GFLOP/s\n", name, (double)best_ns * 1e-3,                     \
+               (double)(bytes) / (double)best_ns, (double)(flops) / (double)best_ns);                          \
+    } while (0)
+
+/* ---- tensors ---- */
+
+static inline size_t tensor_size(const struct tensor *t)
+{
+    return (size_t)t->rows * t->cols * dtype_size(t->dtype);
+}
+
+static inline struct tensor tensor_new(uint32_t rows, uint32_t cols, enum dtype dtype)
+{
+    struct tensor t = { .dtype = dtype, .rows = rows, .cols = cols };
+    t.data = mem_alloc(tensor_size(&t));
+    return t;
+}
+
+static inline void set(struct tensor *t, size_t i, float x)
+{
+    num_from_f32((char *)t->data + i * dtype_size(t->dtype), t->dtype, &x, 1);
+}
+
+static inline double get(const struct tensor *t, size_t i)
+{
+    float x;
+    num_to_f32(&x, (const char *)t->data + i * dtype_size(t->dtype), t->dtype, 1);
+    return (double)x;
+}
+
+static inline struct tensor tensor_random(struct rng *r, uint32_t rows, uint32_t cols, enum dtype dtype)
+{
+    struct tensor t = tensor_new(rows, cols, dtype);
+    for (size_t i = 0; i < (size_t)rows * cols; i++)
+        set(&t, i, rng_normal(r));
+    return t;
+}
+
+static inline float *floats_random(struct rng *r, size_t n)
+{
+    float *x = mem_array(n, sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = rng_normal(r);
+    return x;
+}
+
+/* Half a step of the type, relative, and a bit for the f32 sums on the way. */
+static inline void close_to(double got, double want, enum dtype type, double scale)
+{
+    double most = (type == DTYPE_BF16 ? 0x1p-8 : 0) * fabs(want) + 2e-6 * scale;
+    if (!(fabs(got - want) <= most))
+        fail_msg("%.9g, but it should be %.9g (to within %.3g)", got, want, most);
+}
+
+#endif
