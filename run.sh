@@ -25,7 +25,7 @@ fi
 jobs=$(nproc)
 make -j"$jobs" all
 case ${1-} in
-test) make -j"$jobs" test && exec make -j"$jobs" asan ;;
+test) exec make -j"$jobs" test ;;
 '') exec build/tokmill run -m datasets/default -o results/default.jsonl.zst datasets/default.jsonl.zst ;;
 *) exec build/tokmill "$@" ;;
 esac
