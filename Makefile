@@ -14,6 +14,9 @@ LDLIBS   := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
 AVX2   := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 
+# AMX is no tier of its own; its products stand apart.
+$(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-bf16 -mamx-int8
+
 SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c))
 VEC   := $(wildcard kernels/cpu/vec_*.c)
 OBJ   := $(SRC:%.c=$(BUILD)/%.o) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))

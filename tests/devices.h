@@ -65,7 +65,7 @@ static inline bool asked_for_speed(int argc, char **argv, void (*speed)(struct d
     if (argc < 2 || strcmp(argv[1], "--perf"))
         return false;
     for (int tier = (int)best_tier; tier >= 0; tier--) {
-        static const char *const name[] = { "plain C", "AVX2", "AVX-512" };
+        static const char *const name[] = { "plain C", "AVX2", "AVX-512", "AMX" };
         devices_tier(tier);
         printf("%s, %s\n", devices[1]->text, name[tier]);
         speed(devices[1]);

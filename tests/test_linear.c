@@ -241,7 +241,7 @@ static void each_case(void (*check)(struct device *d, const struct linear_case *
     struct rng r;
     struct device *d;
     rng_init(&r, 1);
-    for (int tier = CPU_BASE; tier <= CPU_AVX512 && (d = open_tier(tier, 2)); tier++) {
+    for (int tier = CPU_BASE; tier <= CPU_AMX && (d = open_tier(tier, 2)); tier++) {
         for (size_t i = 0; i < N_CASE; i++)
             check(d, &cases[i], &r);
         d->ops->close(d);
@@ -363,6 +363,7 @@ static void test_sameness(void **state)
         for (int i = 0; i < 4; i++) {
             check_same(CPU_AVX2, types[t], i % 2 ? DTYPE_BF16 : DTYPE_F32, widths[i], &r);
             check_same(CPU_AVX512, types[t], i % 2 ? DTYPE_BF16 : DTYPE_F32, widths[i], &r);
+            check_same(CPU_AMX, types[t], i % 2 ? DTYPE_BF16 : DTYPE_F32, widths[i], &r);
         }
 }
 

@@ -15,5 +15,6 @@ struct vec_ceilings {
 };
 
 VEC_TIERS(vec_ceilings)
+extern const struct vec_ceilings vec_ceilings_amx;     /* panel_amx.c: bf16 and i8 only */
 
 #endif

@@ -8,11 +8,13 @@
 #include "base/pool.h"
 #include "kernels/device.h"
 
-/* What the vector code may use; found once, at device_open.  A file with vector code is compiled once a tier. */
+/* What the vector code may use; found once, at device_open.  A file with vector code is compiled once a tier, but for
+ * AMX, which has only the products of panel_amx.c. */
 enum cpu_tier {
     CPU_BASE,                  /* what every x86-64 has */
     CPU_AVX2,                  /* avx2, fma, f16c */
     CPU_AVX512,                /* f, bw, dq, vl, vnni, bf16 */
+    CPU_AMX,                   /* tile, bf16, int8 beside those */
 };
 
 struct gemm;

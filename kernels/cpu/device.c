@@ -1,6 +1,10 @@
+#define _DEFAULT_SOURCE     /* syscall */
+#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -99,18 +103,27 @@ static const struct device_ops ops = {
     .peak_bandwidth = cpu_peak_bandwidth,
 };
 
+/* AMX's registers are large, so the kernel gives them to those who ask (Documentation/arch/x86/xstate.rst). */
+static bool has_amx(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    unsigned a, b, c, d, amx = 1u << 22 | 1u << 24 | 1u << 25;     /* bf16, tile, int8 */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx) == amx
+        && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+}
+
 static enum cpu_tier find_tier(void)
 {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
                && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
                && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-    return avx2 && avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_BASE;
+    return avx2 && avx512 ? has_amx() ? CPU_AMX : CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_BASE;
 }
 
 static void describe(struct device *d, enum cpu_tier tier, int n_thread)
 {
-    static const char *const tier_text[] = { "SSE2", "AVX2", "AVX-512 bf16" };
+    static const char *const tier_text[] = { "SSE2", "AVX2", "AVX-512 bf16", "AMX" };
     char cpu_name[80];
     host_cpu_name(cpu_name, sizeof cpu_name);
     snprintf(d->name, sizeof d->name, "cpu");

@@ -57,12 +57,7 @@ struct gemm *gemm_open(int n_thread)
 bool gemm_has(enum dtype dtype)
 {
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();      /* values are sets of bits */
-    switch (dtype) {
-    case DTYPE_F32:  return true;
-    case DTYPE_BF16: return (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
-    case DTYPE_I8:   return (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni;
-    default:         return false;
-    }
+    return dtype == DTYPE_F32 || (dtype == DTYPE_I8 && (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni);
 }
 
 static dnnl_memory_desc_t matrix(uint32_t rows, uint32_t cols, dnnl_data_type_t type, dnnl_format_tag_t tag)
@@ -86,7 +81,7 @@ static bool is_row_by_row(dnnl_primitive_desc_t desc)
 static struct product make_product(struct gemm *g, const struct gemm_shape *s, uint32_t n_row, const dnnl_memory_desc_t *w)
 {
     bool i8 = s->dtype == DTYPE_I8;
-    dnnl_data_type_t of_x = i8 ? dnnl_u8 : s->dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+    dnnl_data_type_t of_x = i8 ? dnnl_u8 : dnnl_f32;
     struct product p = {
         .x = matrix(n_row, s->n_in, of_x, dnnl_ab),
         .w = w ? *w : matrix(s->n_in, s->n_col, i8 ? dnnl_s8 : of_x, dnnl_format_tag_any),
@@ -179,20 +174,6 @@ const struct gemm_shape *gemm_shape(struct gemm *g, enum dtype dtype, uint32_t n
         if (s->dtype == dtype && s->n_in == n_in && s->n_col == n_col)
             return s;
     return make_shape(g, dtype, n_in, n_col);
-}
-
-bool gemm_has_panels(const struct gemm_shape *s)
-{
-    uint32_t step = 4 / (uint32_t)dtype_size(s->dtype), unit = GEMM_TILE_UNIT;
-    if (dnnl_get_effective_cpu_isa() & ~dnnl_cpu_isa_avx512_core_bf16 & dnnl_cpu_isa_avx512_core_amx)
-        return false;
-    for (uint32_t i = 0; i < s->n_in; i++)
-        if (s->in_at[i] != i / step * step * unit + i % step)
-            return false;
-    for (uint32_t j = 0; j < s->n_col; j++)
-        if (s->col_at[j] != j / unit * unit * s->n_in + j % unit * step)
-            return false;
-    return s->n_in % step == 0 && s->size == (size_t)s->n_in * s->n_col * dtype_size(s->dtype);
 }
 
 static void free_shape(struct gemm_shape *s, int n_thread)

@@ -18,7 +18,7 @@ enum { GEMM_TILE = 256, GEMM_TILE_UNIT = 64, GEMM_PIECES = 7, GEMM_ROWS = 64 };
 struct gemm;
 struct dnnl_memory;            /* here: one tile of weights, as the library sees it; borrows the bytes */
 
-/* The tiles of one size and type.  f32: x and c are f32.  bf16: x is bf16, c f32.  int8: x is u8, w s8, c s32. */
+/* The tiles of one size and type.  f32: x and c are f32.  int8: x is u8, w s8, c s32. */
 struct gemm_shape {
     enum dtype dtype;
     uint32_t n_in, n_col;      /* a tile is [n_in, n_col]; n_col a multiple of GEMM_TILE_UNIT */
@@ -34,11 +34,7 @@ struct gemm_shape {
 struct gemm *gemm_open(int n_thread);
 void         gemm_close(struct gemm *g);
 
-bool gemm_has(enum dtype dtype);       /* false: the CPU has no dot products of this type, multiply in f32 */
-
-/* A tile is [n_col / 64][n_in / step][64][step] with no gaps, step filling 4 bytes, and so it can be multiplied by
- * AVX-512's dot products as it lies; false too where the library has better than those (AMX). */
-bool gemm_has_panels(const struct gemm_shape *s);
+bool gemm_has(enum dtype dtype);       /* f32; int8 if the CPU has dot products of it */
 
 /* Found or made; lives as long as g.  Not to be called while products run. */
 const struct gemm_shape *gemm_shape(struct gemm *g, enum dtype dtype, uint32_t n_in, uint32_t n_col);

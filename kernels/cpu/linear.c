@@ -129,20 +129,18 @@ static void run_by_library(const struct linear_run *r, int thread, uint32_t tile
 static void run_by_panel(const struct linear_run *r, int thread, uint32_t tile, struct span rows)
 {
     const struct weight *w = r->op->w;
-    float *c = cpu_scratch(r->cpu, thread, C_SIZE);
-    struct place p = { .first_col = tile * GEMM_TILE, .n_col = tile_cols(w, tile), .c_cols = tile_shape(w, tile)->n_col };
+    struct panel panel = {
+        .w = w->data + tile * w->tile_size, .n_step = (uint32_t)(r->x_size / 4), .c_cols = tile_width(w, tile),
+        .c = cpu_scratch(r->cpu, thread, C_SIZE),
+    };
+    struct place p = { .first_col = tile * GEMM_TILE, .n_col = tile_cols(w, tile), .c_cols = panel.c_cols };
     for (uint32_t row = rows.from; row < rows.to; row += GEMM_ROWS) {
-        struct panel panel = {
-            .x = r->x + row * r->x_size, .n_step = (uint32_t)(r->x_size / 4), .n_row = min(GEMM_ROWS, rows.to - row), .c_cols = p.c_cols,
-        };
-        for (uint32_t col = 0; col < p.c_cols; col += GEMM_TILE_UNIT) {
-            panel.w = w->data + tile * w->tile_size + col * r->x_size;
-            panel.c = c + col;
-            w->panel(&panel);
-        }
+        panel.x = r->x + row * r->x_size;
+        panel.n_row = min(GEMM_ROWS, rows.to - row);
+        w->panel(&panel);
         p.first_row = row;
         p.n_row = panel.n_row;
-        finish(r, &p, c);
+        finish(r, &p, panel.c);
     }
 }
 

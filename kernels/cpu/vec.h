@@ -10,7 +10,7 @@
     extern const struct kind kind##_CPU_BASE, kind##_CPU_AVX2, kind##_CPU_AVX512;                           \
     static inline const struct kind *kind(enum cpu_tier tier)                                               \
     {                                                                                                       \
-        return tier == CPU_AVX512 ? &kind##_CPU_AVX512 : tier == CPU_AVX2 ? &kind##_CPU_AVX2 : &kind##_CPU_BASE; \
+        return tier >= CPU_AVX512 ? &kind##_CPU_AVX512 : tier == CPU_AVX2 ? &kind##_CPU_AVX2 : &kind##_CPU_BASE; \
     }
 
 /* Rows from .. to-1 of the op. */

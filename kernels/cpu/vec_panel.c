@@ -1,4 +1,4 @@
-/* vec_panel.c - c [n_row, 64] = x w for one panel of weights.  Up to about 8 rows bound by the bytes of w, above by the dot products.
+/* vec_panel.c - c = x w for the panels of weights of a tile.  Up to about 8 rows bound by the bytes of w, above by the dot products.
  *
  * Rows go in passes of up to 6: 6 x 4 sums, 4 vectors of w and one of x fill the registers, and 24 products hide the
  * loads.  Only the first pass over a panel takes it from memory, and would wait; so while the passes go over a panel
@@ -21,11 +21,11 @@ SIMD __m512i dots(__m512i sum, __m512i x, __m512i w, bool i8)
 }
 
 /* Rows first .. first + n-1, n a constant.  On the way memory is prefetched from `fetch`, fetch_step <= 128 bytes a step. */
-SIMD void pass(const struct panel *p, size_t first, int n, const char *fetch, size_t fetch_step, bool i8)
+SIMD void pass(const struct panel *p, const char *w, int32_t *c, size_t first, int n, const char *fetch, size_t fetch_step, bool i8)
 {
     size_t x_row = (size_t)p->n_step * 4;
-    const char *w = p->w, *x = (const char *)p->x + first * x_row;
-    int32_t *c = (int32_t *)p->c + first * p->c_cols;
+    const char *x = (const char *)p->x + first * x_row;
+    c += first * p->c_cols;
     __m512i sum[PASS][4];
     UNROLL
     for (int r = 0; r < n; r++)
@@ -56,22 +56,29 @@ SIMD void pass(const struct panel *p, size_t first, int n, const char *fetch, si
             _mm512_storeu_si512(c + (size_t)r * p->c_cols + v * LANES, sum[r][v]);
 }
 
-SIMD void product(const struct panel *p, bool i8)
+SIMD void one_panel(const struct panel *p, const char *w, int32_t *c, bool i8)
 {
     size_t n_pass = (p->n_row + PASS - 1) / PASS, size = (size_t)p->n_step * ROW_BYTES;
     size_t fetch_step = n_pass == 1 ? 0 : ROW_BYTES / n_pass;
     for (size_t i = 0; i < n_pass; i++) {
         size_t first = p->n_row * i / n_pass, n = p->n_row * (i + 1) / n_pass - first;
-        const char *fetch = (const char *)p->w + (fetch_step ? size + size * i / n_pass : 0);
+        const char *fetch = w + (fetch_step ? size + size * i / n_pass : 0);
         switch (n) {
-        case 1: pass(p, first, 1, fetch, fetch_step, i8); break;
-        case 2: pass(p, first, 2, fetch, fetch_step, i8); break;
-        case 3: pass(p, first, 3, fetch, fetch_step, i8); break;
-        case 4: pass(p, first, 4, fetch, fetch_step, i8); break;
-        case 5: pass(p, first, 5, fetch, fetch_step, i8); break;
-        case 6: pass(p, first, 6, fetch, fetch_step, i8); break;
+        case 1: pass(p, w, c, first, 1, fetch, fetch_step, i8); break;
+        case 2: pass(p, w, c, first, 2, fetch, fetch_step, i8); break;
+        case 3: pass(p, w, c, first, 3, fetch, fetch_step, i8); break;
+        case 4: pass(p, w, c, first, 4, fetch, fetch_step, i8); break;
+        case 5: pass(p, w, c, first, 5, fetch, fetch_step, i8); break;
+        case 6: pass(p, w, c, first, 6, fetch, fetch_step, i8); break;
         }
     }
+}
+
+SIMD void product(const struct panel *p, bool i8)
+{
+    const char *w = p->w;
+    for (uint32_t col = 0; col < p->c_cols; col += GEMM_TILE_UNIT, w += (size_t)p->n_step * ROW_BYTES)
+        one_panel(p, w, (int32_t *)p->c + col, i8);
 }
 
 static void product_bf16(const struct panel *p)

@@ -17,14 +17,31 @@ static void read_row(const struct pack *p, uint32_t n, float *row)
     num_to_f32(row, (const char *)part->data + n * bytes, part->dtype, part->cols);
 }
 
+/* Weight (n, k) is element row_at(w, n) + in_at(w, n, k) of n's tile. */
+static size_t row_at(const struct weight *w, uint32_t n)
+{
+    uint32_t col = n % GEMM_TILE, step = 4 / (uint32_t)dtype_size(w->stored);
+    if (w->panel)
+        return (size_t)(col / GEMM_TILE_UNIT) * GEMM_TILE_UNIT * w->n_in + col % GEMM_TILE_UNIT * step;
+    return tile_shape(w, n / GEMM_TILE)->col_at[col];
+}
+
+static size_t in_at(const struct weight *w, uint32_t n, uint32_t k)
+{
+    int shift = w->stored == DTYPE_I8 ? 2 : 1;     /* a step has 1 << shift inputs */
+    if (w->panel)
+        return ((size_t)(k >> shift) * GEMM_TILE_UNIT << shift) + (k & ((1u << shift) - 1));
+    return tile_shape(w, n / GEMM_TILE)->in_at[k];
+}
+
 /* int8: the row's absolute maximum becomes 127.  Behind the row is room for as many bytes. */
-static void pack_i8(const struct pack *p, uint32_t n, int8_t *at, const uint32_t *in_at, float *row)
+static void pack_i8(const struct pack *p, uint32_t n, int8_t *at, float *row)
 {
     struct weight *w = p->w;
     uint8_t *steps = (uint8_t *)(row + w->n_in);
     w->scale[n] = vec_linear(p->cpu->tier)->quantise(steps, row, w->n_in);
     for (uint32_t k = 0; k < w->n_in; k++) {
-        at[in_at[k]] = (int8_t)(steps[k] - 128);
+        at[in_at(w, n, k)] = (int8_t)(steps[k] - 128);
         w->sum[n] += steps[k] - 128;
     }
 }
@@ -32,21 +49,19 @@ static void pack_i8(const struct pack *p, uint32_t n, int8_t *at, const uint32_t
 static void pack_row(const struct pack *p, uint32_t n, float *row)
 {
     struct weight *w = p->w;
-    uint32_t tile = n / GEMM_TILE;
-    const struct gemm_shape *s = tile_shape(w, tile);
-    char *data = w->data + tile * w->tile_size;
-    size_t col = s->col_at[n % GEMM_TILE];
+    char *data = w->data + n / GEMM_TILE * w->tile_size;
+    size_t at = row_at(w, n);
     switch (w->stored) {
     case DTYPE_I8:
-        pack_i8(p, n, (int8_t *)data + col, s->in_at, row);
+        pack_i8(p, n, (int8_t *)data + at, row);
         return;
     case DTYPE_BF16:
         for (uint32_t k = 0; k < w->n_in; k++)
-            ((uint16_t *)data)[col + s->in_at[k]] = bf16_from_f32(row[k]);
+            ((uint16_t *)data)[at + in_at(w, n, k)] = bf16_from_f32(row[k]);
         return;
     default:
         for (uint32_t k = 0; k < w->n_in; k++)
-            ((float *)data)[col + s->in_at[k]] = row[k];
+            ((float *)data)[at + in_at(w, n, k)] = row[k];
     }
 }
 
@@ -63,11 +78,6 @@ static void pack_job(void *arg, int thread, int n_thread)
         }
 }
 
-static size_t stored_size(const struct weight *w, const struct gemm_shape *s)
-{
-    return s->size / dtype_size(w->multiplied) * dtype_size(w->stored);
-}
-
 static void open_tiles(struct cpu_device *cpu, struct weight *w)
 {
     w->tiles = mem_array(w->n_tile, sizeof *w->tiles);
@@ -75,28 +85,46 @@ static void open_tiles(struct cpu_device *cpu, struct weight *w)
         w->tiles[t] = gemm_tile_open(cpu->gemm, tile_shape(w, t), w->data + t * w->tile_size);
 }
 
-static panel_product *panel_of(const struct vec_panel *vec, enum dtype dtype)
+/* Our own product, if the tier has one of the type and whole steps of it make a row. */
+static panel_product *panel_of(enum cpu_tier tier, enum dtype dtype, uint32_t n_in)
 {
-    return dtype == DTYPE_BF16 ? vec->bf16 : dtype == DTYPE_I8 ? vec->i8 : NULL;
+    const struct vec_panel *vec = tier == CPU_AMX ? &vec_panel_amx : vec_panel(tier);
+    if (dtype == DTYPE_F32 || n_in * dtype_size(dtype) % 4)
+        return NULL;
+    return dtype == DTYPE_BF16 ? vec->bf16 : vec->i8;
+}
+
+static size_t stored_size(const struct weight *w, const struct gemm_shape *s)
+{
+    return s->size / dtype_size(w->multiplied) * dtype_size(w->stored);
+}
+
+static void lay_out(struct cpu_device *cpu, struct weight *w)
+{
+    uint32_t last = tile_width(w, w->n_tile - 1);
+    w->panel = panel_of(cpu->tier, w->stored, w->n_in);
+    if (w->panel) {
+        w->multiplied = w->stored;
+        w->tile_size = (size_t)w->n_in * GEMM_TILE * dtype_size(w->stored);
+        w->size = (w->n_tile - 1) * w->tile_size + (size_t)w->n_in * last * dtype_size(w->stored);
+        return;
+    }
+    w->multiplied = gemm_has(w->stored) ? w->stored : DTYPE_F32;
+    w->whole = gemm_shape(cpu->gemm, w->multiplied, w->n_in, GEMM_TILE);
+    w->last = gemm_shape(cpu->gemm, w->multiplied, w->n_in, last);
+    w->tile_size = stored_size(w, w->whole);
+    w->size = (w->n_tile - 1) * w->tile_size + stored_size(w, w->last);
 }
 
 static struct weight *make_weight(struct cpu_device *cpu, uint32_t n_in, uint32_t n_out, enum dtype dtype)
 {
     struct weight *w = mem_alloc(sizeof *w);
     w->stored = dtype;
-    w->multiplied = gemm_has(dtype) ? dtype : DTYPE_F32;
     w->n_in = n_in;
     w->n_out = n_out;
     w->n_tile = (n_out + GEMM_TILE - 1) / GEMM_TILE;
-    uint32_t rest = tile_cols(w, w->n_tile - 1);
-    uint32_t units = (rest + GEMM_TILE_UNIT - 1) / GEMM_TILE_UNIT;
-    w->whole = gemm_shape(cpu->gemm, w->multiplied, n_in, GEMM_TILE);
-    w->last = gemm_shape(cpu->gemm, w->multiplied, n_in, units * GEMM_TILE_UNIT);
-    w->tile_size = stored_size(w, w->whole);
-    w->size = (w->n_tile - 1) * w->tile_size + stored_size(w, w->last);
+    lay_out(cpu, w);
     w->data = cpu->base.ops->alloc(&cpu->base, w->size);
-    if (gemm_has_panels(w->whole) && gemm_has_panels(w->last))
-        w->panel = panel_of(vec_panel(cpu->tier), w->multiplied);
     if (dtype == DTYPE_I8) {
         w->scale = mem_array(n_out, sizeof *w->scale);
         w->sum = mem_array(n_out, sizeof *w->sum);
@@ -141,21 +169,20 @@ void cpu_weight_free(struct device *d, struct weight *w)
 
 static void unpack_row(const struct weight *w, uint32_t n, float scale, float *y)
 {
-    const struct gemm_shape *s = tile_shape(w, n / GEMM_TILE);
     const char *data = w->data + n / GEMM_TILE * w->tile_size;
-    size_t col = s->col_at[n % GEMM_TILE];
+    size_t at = row_at(w, n);
     switch (w->stored) {
     case DTYPE_I8:
         for (uint32_t k = 0; k < w->n_in; k++)
-            y[k] = ((const int8_t *)data)[col + s->in_at[k]] * w->scale[n] * scale;
+            y[k] = ((const int8_t *)data)[at + in_at(w, n, k)] * w->scale[n] * scale;
         return;
     case DTYPE_BF16:
         for (uint32_t k = 0; k < w->n_in; k++)
-            y[k] = bf16_to_f32(((const uint16_t *)data)[col + s->in_at[k]]) * scale;
+            y[k] = bf16_to_f32(((const uint16_t *)data)[at + in_at(w, n, k)]) * scale;
         return;
     default:
         for (uint32_t k = 0; k < w->n_in; k++)
-            y[k] = ((const float *)data)[col + s->in_at[k]] * scale;
+            y[k] = ((const float *)data)[at + in_at(w, n, k)] * scale;
     }
 }
 
