@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""check_shapes.py - greedy tokens of models as large as the kernels like them, tokmill against transformers, both in float32.
+"""check_shapes.py - greedy tokens of models of about 20 million parameters, tokmill against transformers, both in float32.
 
-    python3 tests/golden/check_shapes.py [--tokmill build/tokmill] [NAME...]        (needs torch, transformers)
+    python3 tests/golden/check_shapes.py [--tokmill build/tokmill] [NAME...]      (needs torch, transformers, safetensors; takes minutes)
 
 The vectors of make_golden.py are of models too small for every path through the kernels.  Here each shape gets random weights
 from `tokmill make-model`, widened so that attention is sharp and an answer does not run into one token for ever; transformers
@@ -60,8 +60,7 @@ def make_prompts(seed):
 def widen(folder):
     """By powers of two, which bf16 holds exactly."""
     path = f"{folder}/model.safetensors"
-    wider = {"q_proj.weight": 4, "k_proj.weight": 4, "q_proj.bias": 16, "k_proj.bias": 16,
-             "q_norm.weight": 2, "k_norm.weight": 2}
+    wider = {"q_proj.weight": 4, "k_proj.weight": 4, "q_proj.bias": 16, "k_proj.bias": 16, "q_norm.weight": 2, "k_norm.weight": 2}
     save_file({name: t * wider.get(".".join(name.split(".")[-2:]), 1) for name, t in load_file(path).items()}, path)
 
 
