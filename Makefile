@@ -10,16 +10,14 @@ WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-pr
 ALLFLAGS  = -std=c11 -g $(OPT) $(WARN) -MMD -MP -Isrc -I. -DTOKMILL_VERSION='"$(VERSION)"' $(SANITIZE) $(CFLAGS)
 LDLIBS   := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
 
-# kernels/cpu/vec_*.c are compiled once for each instruction set; the device picks at run time.
+# kernels/cpu/vec_*.c are compiled once for each instruction set (for AMX, attention alone); the device picks at run time.
 AVX2   := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
-
-# AMX is no tier of its own; its products stand apart.
-$(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-bf16 -mamx-int8
+AMX    := $(AVX512) -mamx-tile -mamx-bf16 -mamx-int8
 
 SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c))
 VEC   := $(wildcard kernels/cpu/vec_*.c)
-OBJ   := $(SRC:%.c=$(BUILD)/%.o) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
+OBJ   := $(SRC:%.c=$(BUILD)/%.o) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o)) $(BUILD)/kernels/cpu/vec_attention.amx.o
 LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BIN   := $(BUILD)/tokmill
@@ -44,6 +42,10 @@ $(BUILD)/kernels/cpu/vec_%.avx2.o: kernels/cpu/vec_%.c
 $(BUILD)/kernels/cpu/vec_%.avx512.o: kernels/cpu/vec_%.c
 	@mkdir -p $(@D)
 	@$(CC) $(ALLFLAGS) -DTIER=CPU_AVX512 $(AVX512) -c -o $@ $<
+$(BUILD)/kernels/cpu/vec_%.amx.o: kernels/cpu/vec_%.c
+	@mkdir -p $(@D)
+	@$(CC) $(ALLFLAGS) -DTIER=CPU_AMX $(AMX) -c -o $@ $<
+$(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AMX)
 
 $(BUILD)/libtokmill.a: $(LIB)
 	@rm -f $@
