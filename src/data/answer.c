@@ -323,22 +323,30 @@ static void put_batch_row(struct buf *b, const struct answer *a, struct tok_stat
     buf_puts(b, "}},\"error\":null}\n");
 }
 
+static void put_place(struct buf *b, const struct request *r)
+{
+    buf_puts(b, ",\"file\":");
+    json_put_string(b, r->file, strlen(r->file));
+    buf_printf(b, ",\"line\":%llu", (unsigned long long)r->line);
+}
+
 static void put_error_row(struct buf *b, const struct request *r)
 {
     if (r->kind == REQUEST_BATCH) {
         put_batch_head(b, r, 400);
         buf_puts(b, "\"error\":{\"message\":");
         json_put_string(b, r->error, strlen(r->error));
-        buf_puts(b, ",\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}},\"error\":null}\n");
+        buf_puts(b, ",\"type\":\"invalid_request_error\",\"param\":null,\"code\":null");
+        put_place(b, r);
+        buf_puts(b, "}}},\"error\":null}\n");
         return;
     }
     buf_puts(b, "{\"id\":");
     put_id(b, r);
     buf_printf(b, ",\"index\":%llu,\"finish_reason\":\"error\",\"error\":{\"code\":\"invalid_request\",\"message\":", (unsigned long long)r->index);
     json_put_string(b, r->error, strlen(r->error));
-    buf_puts(b, ",\"file\":");
-    json_put_string(b, r->file, strlen(r->file));
-    buf_printf(b, ",\"line\":%llu}}\n", (unsigned long long)r->line);
+    put_place(b, r);
+    buf_puts(b, "}}\n");
 }
 
 /* Exact match of the first output with `expected`, white space at both ends aside. */

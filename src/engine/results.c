@@ -270,16 +270,28 @@ int results_write(const struct summary *s, const char *folder)
     return rc ? -1 : 0;
 }
 
+static void print_rates(const struct summary *s, FILE *to)
+{
+    fprintf(to, ", %.1f a second\n", s->requests_per_s);
+    fprintf(to, "tokens     %llu in (%llu of them cached), %llu out in %.1f s: %.1f total tokens/s, %.1f output tokens/s\n", (unsigned long long)s->input_tokens,
+            (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, s->wall_s, s->total_tokens_per_s, s->output_tokens_per_s);
+    fprintf(to, "latency    ttft p50 %.1f ms, ", s->ttft_p50_ms);
+    if (isfinite(s->tpot_p50_ms))           /* answers of one token have none */
+        fprintf(to, "tpot p50 %.1f ms, ", s->tpot_p50_ms);
+    fprintf(to, "e2el p50 %.1f ms\n", s->e2el_p50_ms);
+}
+
 void results_print(const struct summary *s, FILE *to)
 {
     bool priced = isfinite(s->usd);
     table_print(to, stage_columns, priced ? "stage,items,tokens,busy_s,share,tokens_per_s,tokens_per_s_per_usd,usd,p50_ms,p90_ms,p99_ms"
                                           : "stage,items,tokens,busy_s,share,tokens_per_s,p50_ms,p90_ms,p99_ms", s->stages, N_STAGE, sizeof *s->stages);
-    fprintf(to, "\nrequests   %llu done, %llu failed, %.1f a second\n", (unsigned long long)s->done, (unsigned long long)s->failed, s->requests_per_s);
-    fprintf(to, "tokens     %llu in (%llu of them cached), %llu out in %.1f s: %.1f total tokens/s, %.1f output tokens/s\n", (unsigned long long)s->input_tokens,
-            (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, s->wall_s, s->total_tokens_per_s, s->output_tokens_per_s);
-    fprintf(to, "latency    ttft p50 %.1f ms, tpot p50 %.1f ms, e2el p50 %.1f ms\n", s->ttft_p50_ms, s->tpot_p50_ms, s->e2el_p50_ms);
-    if (priced)
+    fprintf(to, "\nrequests   %llu done, %llu failed", (unsigned long long)s->done, (unsigned long long)s->failed);
+    if (s->done)
+        print_rates(s, to);
+    else
+        fputc('\n', to);
+    if (s->done && priced)
         fprintf(to, "price      %.4f $/h (%s): %.4f $/Mtok, %.0f tokens/s/$\n", s->facts.price_usd_per_h, s->facts.price_source, s->usd_per_mtok, s->tokens_per_s_per_usd);
     if (s->scored)
         fprintf(to, "score      %llu of %llu answers match exactly (%.1f %%)\n", (unsigned long long)s->matched, (unsigned long long)s->scored, 100 * s->score);

@@ -13,3 +13,10 @@ tokmill run --frob x; echo "status $?"
 tokmill run -Z x; echo "status $?"
 tokmill run --quiet=yes x; echo "status $?"
 tokmill run --temperature=-1 x; echo "status $?"
+# nothing that is read is overwritten
+echo '{"prompt":"x"}' >in.jsonl
+tokmill run -m "$root/datasets/default" -o ./in.jsonl in.jsonl; echo "status $?"
+tokmill run -m "$root/datasets/default" -o out.jsonl --errors in.jsonl in.jsonl; echo "status $?"
+tokmill run -m "$root/datasets/default" -q --results none -o out.jsonl --errors out.jsonl in.jsonl; echo "status $?"
+cat in.jsonl
+tokmill run -m "$root/datasets/default" -q --results none -o /dev/full in.jsonl; echo "status $?"
