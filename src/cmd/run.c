@@ -350,7 +350,7 @@ static int report(struct run *r)
     static struct summary summary;
     stage_add(r->meter.clock[THREAD_ENGINE], STAGE_LOAD, (int64_t)(r->load_s * 1e9), 1, 0);
     results_make(&summary, &r->meter, &facts);
-    if (r->folder[0] && results_write(&summary, r->folder))
+    if (r->folder[0] && (meter_flush(&r->meter) || results_write(&summary, r->folder)))
         die("%s", err_text());
     if (!r->opts.quiet)
         results_print(&summary, strcmp(r->opts.output, "-") == 0 ? stderr : stdout);

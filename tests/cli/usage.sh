@@ -20,3 +20,6 @@ tokmill run -m "$root/datasets/default" -o out.jsonl --errors in.jsonl in.jsonl;
 tokmill run -m "$root/datasets/default" -q --results none -o out.jsonl --errors out.jsonl in.jsonl; echo "status $?"
 cat in.jsonl
 tokmill run -m "$root/datasets/default" -q --results none -o /dev/full in.jsonl; echo "status $?"
+mkdir r
+ln -s /dev/full r/requests.csv
+tokmill run -m "$root/datasets/default" -q --results r -o out.jsonl in.jsonl; echo "status $?"
