@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define QUEUE_LENGTH 1024
+#define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
 #define FLUSH_NS 1000000000    /* rows are on disk after this time at the latest */
 
