@@ -220,6 +220,7 @@ static void end_output(struct engine *e, struct seq *q, enum verdict verdict, st
     o->n_generated = q->n_token - q->n_prompt;
     o->n_id = o->n_generated - (verdict == VERDICT_STOP_TOKEN);
     o->finish = verdict == VERDICT_LENGTH ? FINISH_LENGTH : FINISH_STOP;
+    o->at_text = verdict == VERDICT_STOP_TEXT;
     o->last_ns = e->runs[q->slot].last_ns;
     o->ids = mem_array(o->n_id, sizeof *o->ids);
     memcpy(o->ids, q->tokens + q->n_prompt, o->n_id * sizeof *o->ids);

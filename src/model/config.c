@@ -355,6 +355,9 @@ static int load_generation(struct model_config *c, const char *path)
 
 int config_load(struct model_config *c, const char *folder)
 {
+    struct stat st;
+    if (stat(folder, &st) == 0 && !S_ISDIR(st.st_mode))
+        return err_set("\"%s\" is a file; a model is a Hugging Face folder (config.json, safetensors, tokenizer.json), and GGUF is not supported", folder);
     struct buf path = {0};
     buf_printf(&path, "%s/config.json", folder);
     int bad = load_file(c, path.data);
