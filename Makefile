@@ -1,4 +1,4 @@
-# make | make test | make asan | make bench | make man | make install PREFIX= DESTDIR= | make clean
+# make | make test | make asan | make tsan | make bench | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 CC      ?= gcc
 OPT     ?= -O2
@@ -21,7 +21,7 @@ LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BIN   := $(BUILD)/tokmill
 
-.PHONY: all test asan bench man install clean
+.PHONY: all test asan tsan bench man install clean
 .SECONDARY:
 all: $(BIN)
 
@@ -49,13 +49,19 @@ $(BUILD)/libtokmill.a: $(LIB)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS) -lcmocka
 
+# ONLY='NAME...' runs some of the tests: test_pool, test_default.sh, cli_usage ...
 test: $(BIN) $(TESTS)
-	@tests/run.sh $(BUILD)
+	@tests/run.sh $(BUILD) $(ONLY)
 
-# The whole suite once more under AddressSanitizer and UndefinedBehaviorSanitizer, leaks included.  The instrumented code
-# makes gcc warn of what is not there, so warnings are left to the plain build.
+# The suite again with sanitizers: address (leaks included, on every way out) and undefined behaviour; then threads, for the
+# tests that have some.  Their own code makes gcc warn of what is not there, so warnings are left to the plain build.
+CHECKED = $(MAKE) --no-print-directory OPT=-O1 WARN=-w
 asan:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT=-O1 WARN=-w SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' test
+	@ASAN_OPTIONS=exitcode=99:detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(CHECKED) BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer' test
+tsan:
+	@$(CHECKED) BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' ONLY='$(THREADED)' test
+THREADED := test_pool test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
 
 # Tokens a second on the Qwen3-0.6B shape, beside the machine's measured peaks.
 bench: $(BIN)
