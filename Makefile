@@ -1,11 +1,13 @@
 # make | make test | make asan | make tsan | make bench | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
-CC      ?= gcc
 OPT     ?= -O2
 PREFIX  ?= /usr/local
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 VERSION := 0.1.0
 
-PKGS     := libzstd jansson libpcre2-8 libutf8proc zlib
+# The last two are for clang, which has no -Wformat-truncation and minds CHECK(!"what cannot be").
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Wno-string-conversion -Wno-unknown-warning-option -Werror
 ALLFLAGS  = -std=c11 -g $(OPT) $(WARN) -MMD -MP -Isrc -I. -DTOKMILL_VERSION='"$(VERSION)"' $(SANITIZE) $(CFLAGS)
 LDLIBS   := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm

@@ -4,7 +4,7 @@
 build=$1
 shift
 names=$*
-passed=0 failed=''
+passed=0 failed='' ran=''
 
 # A log without the tests that passed within it.
 show_log() {
@@ -19,7 +19,7 @@ run() {
     name=$1 log=$build/tests/$1.log
     shift
     case " $names " in '  ' | *" $name "*) ;; *) return ;; esac
-    from=$(date +%s)
+    ran="$ran $name" from=$(date +%s)
     if "$@" >"$log" 2>&1; then
         word=ok passed=$((passed + 1))
     else
@@ -40,6 +40,9 @@ for t in tests/test_*.sh; do
 done
 for t in tests/cli/*.sh; do
     run "cli_$(basename "$t" .sh)" tests/cli.sh "$build" "$t"
+done
+for name in $names; do
+    case " $ran " in *" $name "*) ;; *) echo "FAIL no test is named \"$name\""; failed="$failed $name" ;; esac
 done
 echo "$passed passed, $(echo "$failed" | wc -w) failed$failed" | sed 's/failed /failed: /'
 [ -z "$failed" ]
