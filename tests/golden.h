@@ -27,7 +27,7 @@ struct golden { int32_t prompt[64], greedy[64]; uint32_t n_prompt, n_greedy, n_r
 static inline uint32_t read_ids(const struct json *list, int32_t *ids)
 {
     for (size_t i = 0; i < json_len(list); i++) {
-        int64_t id;
+        int64_t id = 0;
         assert_true(i < 64 && json_int(json_at(list, i), &id));
         ids[i] = (int32_t)id;
     }

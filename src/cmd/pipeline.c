@@ -157,7 +157,7 @@ static void fail_writing(struct pipeline *p)
     if (!p->write_failed)
         snprintf(p->write_error, sizeof p->write_error, "%s", err_text());
     p->write_failed = true;
-    *p->stop = 1;
+    *p->stop = true;
 }
 
 static void put_row(struct pipeline *p, const struct buf *row)
@@ -263,7 +263,9 @@ void pipeline_start(struct pipeline *p)
 void pipeline_finish(struct pipeline *p, bool interrupted)
 {
     queue_close(p->in);
-    if (!interrupted)
+    if (interrupted)
+        pthread_detach(p->reader);      /* it may wait for a line that never comes */
+    else
         pthread_join(p->reader, NULL);
     queue_close(p->out);
     pthread_join(p->writer, NULL);

@@ -100,7 +100,7 @@ struct run {
     atomic_bool started;               /* the pipeline runs: a signal drains it */
 };
 
-static volatile int stop_asked;
+static atomic_bool stop_asked;
 
 /* The thread that signals come to: the first one lets what runs finish, a second one, or one before anything runs, ends at once. */
 static void *watch_signals(void *arg)
@@ -115,7 +115,7 @@ static void *watch_signals(void *arg)
         sigwait(&set, &number);
         if (stop_asked || !r->started)
             _exit(EXIT_AGAIN);
-        stop_asked = 1;
+        stop_asked = true;
         log_info("stopping: what runs is finished first; once more to stop at once");
         queue_close(r->pipe.in);
     }

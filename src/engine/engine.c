@@ -275,7 +275,7 @@ static void drop_answer(void *owner)
 }
 
 /* Fills the scheduler's window from the queue; waits for it only when there is nothing to run.  False: all is done. */
-static bool take_in(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop)
+static bool take_in(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
 {
     while (!*stop && !sched_full(e->sched)) {
         struct answer *a = queue_try_take(in);
@@ -402,7 +402,7 @@ static void run_step(struct engine *e, struct queue *out)
     record_step(e, p, plan_ns, forward_ns, lap(e));
 }
 
-void engine_run(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop)
+void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
 {
     e->start_ns = e->lap_ns = clock_ns();
     while (take_in(e, in, out, stop))
