@@ -60,7 +60,7 @@ struct seen { uint32_t cached, preempted; };
 
 static struct seen run_golden(const struct golden *g, struct model *m, const struct engine_config *c)
 {
-    static const volatile int stop = 0;
+    static const atomic_bool stop = false;
     struct queue *in = queue_open(N_JOB), *out = queue_open(N_JOB);
     struct engine *e = engine_open(m, NULL, c, NULL);
     struct seen seen = {0};
