@@ -1,6 +1,6 @@
 #!/bin/sh
 # ./run.sh        sets up, builds, answers the embedded default corpus and prints the table of stages and the score
-# ./run.sh test   sets up, builds and runs all tests
+# ./run.sh test   sets up, builds and runs all tests, then once more with sanitizers
 # ./run.sh CMD... the same as build/tokmill CMD... after set-up and build
 set -e
 cd "$(dirname "$0")"
@@ -25,7 +25,10 @@ fi
 jobs=$(nproc)
 make -j"$jobs" all
 case ${1-} in
-test) exec make -j"$jobs" test ;;
+test)
+    make -j"$jobs" test
+    exec make -j"$jobs" asan
+    ;;
 '') exec build/tokmill run -m datasets/default -o results/default.jsonl.zst datasets/default.jsonl.zst ;;
 *) exec build/tokmill "$@" ;;
 esac

@@ -7,13 +7,12 @@ build=$(cd "$1" && pwd)
 case_file=$root/${2#"$root"/}
 name=${case_file%.sh}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$work".out "$work".err "$work".exit' EXIT
 PATH=$build:$PATH
 export PATH root
 
 (cd "$work" && exec sh "$case_file") >"$work.out" 2>"$work.err"
 echo $? >"$work.exit"
-trap 'rm -rf "$work" "$work".out "$work".err "$work".exit' EXIT
 
 if [ "${UPDATE-}" = 1 ]; then
     for k in out err; do

@@ -1,29 +1,48 @@
 #!/bin/sh
-# Runs every test program of the build folder $1, the script tests and the command-line tests; ends with one line that counts.
+# tests/run.sh BUILD [NAME...]: runs the test programs of the build folder, the script tests and the command-line tests, or
+# only those named.  A line each with its seconds and what it skipped; of one that fails also what it printed.  The last line counts.
 build=$1
-passed=0 failed=0
-run() {
-    name=$1
-    shift
-    if "$@" >"$build/tests/$name.log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name  $(grep -ci skipp "$build/tests/$name.log" | sed 's/^0$//; s/^[1-9].*/(with skips)/')"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        tail -40 "$build/tests/$name.log"
-    fi
+shift
+names=$*
+passed=0 failed='' ran=''
+
+# A log without the tests that passed within it.
+show_log() {
+    awk '/^\[ RUN  / { held = $0; next }
+         /^\[       OK/ && held { held = ""; next }
+         { if (held) print held; held = ""; print }
+         END { if (held) print held }' "$1" | sed '61,$d'
+    echo "      (all of it: $1)"
 }
+
+run() {
+    name=$1 log=$build/tests/$1.log
+    shift
+    case " $names " in '  ' | *" $name "*) ;; *) return ;; esac
+    ran="$ran $name" from=$(date +%s)
+    if "$@" >"$log" 2>&1; then
+        word=ok passed=$((passed + 1))
+    else
+        word=FAIL failed="$failed $name"
+    fi
+    printf '%-4s %3d s  %s\n' "$word" $(($(date +%s) - from)) "$name"
+    [ "$word" = ok ] || show_log "$log"
+    sed -n 's/^ *skipped: /            skipped: /p' "$log" | sort -u
+}
+
 mkdir -p "$build/tests"
-for t in "$build"/tests/test_*; do
-    case $t in *.o | *.d | *.log) continue ;; esac
-    run "$(basename "$t")" "$t"
+for t in tests/test_*.c; do
+    name=$(basename "$t" .c)
+    run "$name" "$build/tests/$name"
 done
 for t in tests/test_*.sh; do
-    run "$(basename "$t" .sh)" "$t" "$build"
+    run "$(basename "$t")" "$t" "$build"
 done
 for t in tests/cli/*.sh; do
     run "cli_$(basename "$t" .sh)" tests/cli.sh "$build" "$t"
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+for name in $names; do
+    case " $ran " in *" $name "*) ;; *) echo "FAIL no test is named \"$name\""; failed="$failed $name" ;; esac
+done
+echo "$passed passed, $(echo "$failed" | wc -w) failed$failed" | sed 's/failed /failed: /'
+[ -z "$failed" ]

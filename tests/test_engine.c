@@ -126,7 +126,7 @@ static const struct engine_config usual = { .max_seqs = 8, .max_step_tokens = 64
 
 static void run_jobs(struct jobs *j, const struct world *w, const struct engine_config *c, struct meter *m)
 {
-    static const volatile int stop = 0;
+    static const atomic_bool stop = false;
     struct queue *in = queue_of(j), *out = queue_open(MAX_JOB);
     struct engine *e = engine_open(w->model, w->tokenizer, c, m);
     assert_non_null(e);
@@ -436,13 +436,13 @@ static void stop_strings_end_across_tokens(void **state)
 
 /* ---- stopping, warm-up, measuring ---- */
 
-struct consumer { struct queue *in, *out; volatile int stop; uint32_t n_answer, n_token; };
+struct consumer { struct queue *in, *out; atomic_bool stop; uint32_t n_answer, n_token; };
 
 static void *stop_after_the_first(void *arg)
 {
     struct consumer *c = arg;
     for (struct answer *a; (a = queue_take(c->out)); answer_free(a)) {
-        c->stop = 1;
+        c->stop = true;
         c->n_answer++;
         c->n_token += answer_generated(a);
     }

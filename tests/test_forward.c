@@ -19,6 +19,7 @@
 #include "data/tokenizer.h"
 #include "kernels/device.h"
 #include "model/forward.h"
+#include "tests/golden.h"
 
 #define MAX_POS 512
 #define BLOCK   16
@@ -119,38 +120,6 @@ static double relative_error(const float *x, const float *expected, size_t n)
 
 /* ---- golden vectors ------------------------------------------------------------------------------------------- */
 
-struct golden { int32_t prompt[64], greedy[64]; uint32_t n_prompt, n_greedy, n_row, n_vocab; float *logits; };
-
-static uint32_t read_ids(const struct json *list, int32_t *ids)
-{
-    for (size_t i = 0; i < json_len(list); i++) {
-        int64_t id;
-        assert_true(i < 64 && json_int(json_at(list, i), &id));
-        ids[i] = (int32_t)id;
-    }
-    return (uint32_t)json_len(list);
-}
-
-static void golden_read(struct golden *g, const char *folder)
-{
-    char path[200];
-    snprintf(path, sizeof path, "%s/expected.json", folder);
-    struct json *root = json_parse_file(path);
-    if (!root)
-        fail_msg("%s", err_text());
-    const struct json *rows = json_get(root, "logits");
-    g->n_prompt = read_ids(json_get(root, "prompt"), g->prompt);
-    g->n_greedy = read_ids(json_get(root, "greedy"), g->greedy);
-    g->n_row = (uint32_t)json_len(rows), g->n_vocab = (uint32_t)json_len(json_at(rows, 0));
-    g->logits = mem_array((size_t)g->n_row * g->n_vocab, sizeof(float));
-    for (size_t i = 0; i < (size_t)g->n_row * g->n_vocab; i++) {
-        double v = 0;
-        assert_true(json_number(json_at(json_at(rows, i / g->n_vocab), i % g->n_vocab), &v));
-        g->logits[i] = (float)v;
-    }
-    json_free(root);
-}
-
 /* Continues the prompt, whose last logits are given, and counts the tokens until one differs from the expected. */
 static uint32_t greedy_agree(struct run *r, const struct golden *g, float *logits)
 {
@@ -187,21 +156,17 @@ static void check_golden(const char *name, enum dtype dtype, double tolerance)
     free(g.logits);
 }
 
-static const char *const golden_names[] = {
-    "llama2", "llama3", "llama-bias", "mistral", "mistral-full", "qwen2", "qwen2-window", "qwen2.5-tied", "qwen2.5-yarn", "qwen3", "qwen3-sharded",
-};
-
 static void test_golden_f32(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof golden_names / sizeof *golden_names; i++)
+    for (size_t i = 0; i < N_GOLDEN; i++)
         check_golden(golden_names[i], DTYPE_F32, 1e-4);
 }
 
 static void test_golden_bf16(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof golden_names / sizeof *golden_names; i++)
+    for (size_t i = 0; i < N_GOLDEN; i++)
         check_golden(golden_names[i], DTYPE_BF16, 2e-2);
 }
 
@@ -307,7 +272,7 @@ static void test_make_model(void **state)
     (void)state;
     char folder[] = "/tmp/tokmill-test-XXXXXX", command[300];
     assert_non_null(mkdtemp(folder));
-    for (size_t i = 0; i < sizeof golden_names / sizeof *golden_names; i++) {
+    for (size_t i = 0; i < N_GOLDEN; i++) {
         struct model_config c;
         char made[100], random[200];
         struct run a, b;

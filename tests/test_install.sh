@@ -4,7 +4,8 @@ build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.." || exit 1
 to=$(mktemp -d)
 trap 'rm -rf "$to"' EXIT
-make --no-print-directory BUILD="$1" SANITIZE="${SANITIZE-}" OPT="${OPT--O2}" install DESTDIR="$to" PREFIX=/usr || exit 1
+# -o: as it is built, whatever it is built with
+make --no-print-directory -o "$1/tokmill" BUILD="$1" install DESTDIR="$to" PREFIX=/usr || exit 1
 for f in bin/tokmill share/man/man1/tokmill.1 share/bash-completion/completions/tokmill share/tokmill/hardware.csv; do
     [ -s "$to/usr/$f" ] || { echo "not installed: $f"; exit 1; }
 done

@@ -84,11 +84,32 @@ static void few_samples(void **state)
         add(&m, timeline(i, base, 3, 1, 0));
     struct run_facts f = facts(base + 20000 * MS);
     results_make(&s, &m, &f);
+    assert_true(isnan(s.usd_per_mtok_cached_input));       /* nothing was cached */
     assert_true(isfinite(s.ttft_p50_ms) && isnan(s.ttft_p90_ms) && isnan(s.ttft_p99_ms));
     assert_true(isnan(s.tpot_p50_ms));                     /* one token has no time per further token */
     assert_string_equal(s.validity, "INVALID");
     assert_non_null(strstr(s.validity_rules, "too few requests"));
     assert_non_null(strstr(s.validity_rules, "drain tail"));
+    meter_close(&m);
+}
+
+/* The three prices a token, times the tokens they are for, are the run's money. */
+static void prices_add_up(void **state)
+{
+    (void)state;
+    static struct summary s;
+    struct meter m;
+    assert_int_equal(meter_open(&m, NULL), 0);
+    struct answer *a = timeline(0, m.start_ns, 30, 5, MS);
+    a->cached_tokens = 16;
+    add(&m, a);
+    stage_add(m.clock[THREAD_READER], STAGE_TOKENIZE, 3 * MS, 1, 30);
+    stage_add(m.clock[THREAD_ENGINE], STAGE_PREFILL, 7 * MS, 1, 14);
+    stage_add(m.clock[THREAD_ENGINE], STAGE_DECODE, 20 * MS, 5, 5);
+    struct run_facts f = facts(m.start_ns + 1000 * MS);
+    results_make(&s, &m, &f);
+    assert_true(fabs(s.usd_per_mtok_cached_input - s.usd * 0.1 / 30 * 1e6) < 1e-9);
+    assert_true(fabs(s.usd_per_mtok_cached_input * 16 + s.usd_per_mtok_input * 14 + s.usd_per_mtok_output * 5 - s.usd * 1e6) < 1e-9);
     meter_close(&m);
 }
 
@@ -159,7 +180,7 @@ static void csv_cells(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(latencies), cmocka_unit_test(few_samples), cmocka_unit_test(stages_add_up), cmocka_unit_test(csv_cells),
+        cmocka_unit_test(latencies), cmocka_unit_test(few_samples), cmocka_unit_test(prices_add_up), cmocka_unit_test(stages_add_up), cmocka_unit_test(csv_cells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

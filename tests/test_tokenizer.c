@@ -386,8 +386,8 @@ static void test_streams(void **state)
 {
     (void)state;
     static const char *const decoders[] = {
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
-        "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
+        ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
+         "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"),
         "{\"type\":\"ByteLevel\"}", "null", "{\"type\":\"BPEDecoder\",\"suffix\":\"a\"}",
         "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\u2581+\"},\"content\":\" \"}]}",
         "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"},{\"type\":\"Strip\",\"content\":\"a\",\"start\":2,\"stop\":1}]}",
@@ -445,13 +445,39 @@ static void test_stream_shows(void **state)
     close_pair(&p);
 }
 
+/* A token's own text, as it stands behind others; bytes that are no whole characters are told apart. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const char *const json[] = {
+        "{\"model\":{\"vocab\":{\"a\":0,\"\xe2\x96\x81\x61\":1,\"<0xC3>\":2,\"<0x0A>\":3},\"merges\":[]},\"decoder\":{\"type\":\"Sequence\",\"decoders\":["
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+        "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}}",
+        "{\"model\":{\"vocab\":{\"a\":0,\"\xc4\xa0\x61\":1,\"\xc3\x83\":2,\"\xc4\x8a\":3},\"merges\":[]},\"decoder\":{\"type\":\"ByteLevel\"}}",
+    };
+    static const struct { int32_t id; const char *text; bool whole; } cases[] = {
+        { 0, "a", true }, { 1, " a", true }, { 2, "\xc3", false }, { 3, "\n", true }, { 4, "", true }, { -1, "", true },
+    };
+    for (size_t d = 0; d < 2; d++) {
+        struct pair p = open_text(json[d], strlen(json[d]));
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            struct buf out = {0};
+            assert_int_equal(tokenizer_piece(p.s, cases[i].id, &out), cases[i].whole);
+            assert_int_equal(out.len, strlen(cases[i].text));
+            assert_memory_equal(out.data ? out.data : "", cases[i].text, out.len);
+            buf_free(&out);
+        }
+        close_pair(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden), cmocka_unit_test(test_post_processors), cmocka_unit_test(test_config),
         cmocka_unit_test(test_find_and_special), cmocka_unit_test(test_refused), cmocka_unit_test(test_text_refused),
         cmocka_unit_test(test_changed_files), cmocka_unit_test(test_merges), cmocka_unit_test(test_long_piece),
-        cmocka_unit_test(test_streams), cmocka_unit_test(test_stream_shows),
+        cmocka_unit_test(test_streams), cmocka_unit_test(test_stream_shows), cmocka_unit_test(test_pieces),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, make_folder, drop_folder);
 }

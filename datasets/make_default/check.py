@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""check.py - scores a model on the corpus with transformers: greedy, exact match of the text before the end token.
+"""check.py - scores a model on the corpus with transformers: greedy, exact match of the text, white space at both ends aside.
 
     python3 check.py --model ../default --corpus ../default.jsonl.zst [--dtype bfloat16] [--chat] [--limit N]
-    python3 check.py --model ../default --corpus ../default.jsonl.zst --golden FILE --limit 64
+    python3 check.py --model ../default --corpus ../default.jsonl.zst --golden FILE
 
-Prompts of equal length are run together, so that nothing is padded.  --golden writes the generated ids, one
-prompt at a time, in place of scores.
+Prompts of equal length are run together, so that nothing is padded.  --golden runs one prompt at a time and also
+writes the ids and the text of each answer, compressed.
 """
 import argparse
 import collections
-import json
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks
@@ -52,18 +52,17 @@ def text_of(tokenizer, ids):
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def score(model, tokenizer, lines, made, show):
+def score(tokenizer, lines, made, show):
     right, total = collections.Counter(), collections.Counter()
-    ends = set(model.generation_config.eos_token_id)
     for line in lines:
-        family, ids = line["id"].rsplit("-", 1)[0], made[line["id"]]
-        good = ids[-1] in ends and text_of(tokenizer, ids) == line["expected"]
+        family, text = line["id"].rsplit("-", 1)[0], text_of(tokenizer, made[line["id"]])
+        good = text.strip() == line["expected"]
         total[family] += 1
         right[family] += good
         if not good and show > 0:
             show -= 1
-            print(f"{line['id']}: {line['prompt']!r}: {text_of(tokenizer, ids)!r}, expected {line['expected']!r}")
-    for family in total:
+            print(f"{line['id']}: {line['prompt']!r}: {text!r}, expected {line['expected']!r}")
+    for family in sorted(total):
         print(f"{family:8} {right[family]:5} of {total[family]:5}  {right[family] / total[family]:.4f}")
     print(f"{'all':8} {right.total():5} of {total.total():5}  {right.total() / total.total():.4f}")
 
@@ -82,14 +81,12 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).eval()
     lines = tasks.read_corpus(args.corpus)[:args.limit]
+    made = answers(model, tokenizer, lines, args.chat, 1 if args.golden else 64)
     if args.golden:
-        made = answers(model, tokenizer, lines, args.chat, 1)
-        with open(args.golden, "w") as out:
-            for line in lines:
-                ids = made[line["id"]]
-                out.write(json.dumps({"id": line["id"], "token_ids": ids, "text": text_of(tokenizer, ids)}) + "\n")
-    else:
-        score(model, tokenizer, lines, answers(model, tokenizer, lines, args.chat, 64), args.show)
+        tasks.write_corpus(args.golden, [{"id": line["id"], "token_ids": made[line["id"]], "text": text_of(tokenizer, made[line["id"]])}
+                                         for line in lines])
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {args.dtype}")
+    score(tokenizer, lines, made, args.show)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ static uint64_t whole_cost(const struct attention_job *job)
 static void attention_job(void *arg, int thread, int n_thread)
 {
     const struct attention_job *job = arg;
-    const struct vec_attention *vec = vec_attention(job->cpu->tier);
+    const struct vec_attention *vec = job->cpu->tier == CPU_AMX ? &vec_attention_CPU_AMX : vec_attention(job->cpu->tier);
     void *scratch = cpu_scratch(job->cpu, thread, vec->scratch_size(job->op, job->unit_tok * job->n_group_head));
     uint64_t from = job->cost * (unsigned)thread / (unsigned)n_thread, to = job->cost * ((unsigned)thread + 1) / (unsigned)n_thread;
     struct walk w = { 0 };

@@ -4,10 +4,10 @@
  * 32 outputs are made together, 4 tile products for 4 tile loads; what is left, up to 16 rows, by 64 outputs.  Bound: the
  * bytes of w in memory up to about 64 rows, above it the loads from the second cache.  As in vec_panel.c each pass over
  * a panel fetches a part of the next one.  A sum goes through the inputs in their order, whatever rows are beside it. */
-#include <immintrin.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/ceilings.h"
 #include "kernels/cpu/linear.h"
 
@@ -17,24 +17,14 @@ enum {
     LINE = 64,
 };
 
-/* gcc's tile intrinsics do not say that they read memory; this does, for all that was written before. */
-static inline void written(const void *p)
-{
-    __asm__ volatile("" : : "r"(p) : "memory");
-}
-
-/* What LDTILECFG reads, palette 1. */
-struct config { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; };
-
 /* Sums are in tiles 0 to 3, x in 4 (n_first rows) and 5 (n_second), w in 6 and 7. */
 static void configure(uint32_t n_first, uint32_t n_second)
 {
     uint8_t a = (uint8_t)n_first, b = (uint8_t)(n_second ? n_second : n_first);
-    struct config c = { .palette = 1, .rows = { a, a, b, b, a, b, TILE_STEPS, TILE_STEPS } };
+    struct amx_config c = { .palette = 1, .rows = { a, a, b, b, a, b, TILE_STEPS, TILE_STEPS } };
     for (int i = 0; i < 8; i++)
         c.row_bytes[i] = TILE_BYTES;
-    written(&c);
-    _tile_loadconfig(&c);
+    amx_configure(&c);
 }
 
 /* A macro, for the numbers of tiles are part of the instruction. */
@@ -120,7 +110,7 @@ static void copy_tail(const struct panel *p, const char *x, uint32_t n_row, cons
     for (uint32_t r = 0; r < n_row; r++)
         memcpy(t->x[r], x + (r * (size_t)p->n_step + whole) * 4, rest * 4);
     memcpy(t->w, w + whole * W_ROW, rest * W_ROW);
-    written(t);
+    amx_written(t);
 }
 
 static inline void one_panel(const struct panel *p, const char *w, char *c, bool i8)

@@ -34,6 +34,7 @@ struct vec_attention {
     void (*unit)(const struct attention *op, const struct attention_unit *u, const struct attention_unit *next, void *scratch);
 };
 VEC_TIERS(vec_attention)
+extern const struct vec_attention vec_attention_CPU_AMX;
 
 /* The best of some columns: the greatest value, the lowest column on ties; id 0 and -inf where there is none. */
 struct best { float value; uint32_t id; };

@@ -42,7 +42,7 @@ static int check_range(const struct opt *o, const char *value, double x)
         return 0;
     if (x >= o->min && x <= o->max)
         return 0;
-    if (o->max >= 1e15)
+    if (x < o->min && o->max >= 1e15)
         return err_set("--%s: \"%s\" is too small; it must be at least %g", o->name, value, o->min);
     return err_set("--%s: \"%s\" is out of range; it must be from %g to %g", o->name, value, o->min, o->max);
 }

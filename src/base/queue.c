@@ -1,7 +1,9 @@
+#define _POSIX_C_SOURCE 200809L     /* pthread_condattr_setclock */
 #include "base/queue.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/mem.h"
 
@@ -20,7 +22,11 @@ struct queue *queue_open(size_t capacity)
     q->capacity = capacity;
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->not_full, NULL);
-    pthread_cond_init(&q->not_empty, NULL);
+    pthread_condattr_t monotonic;          /* the clock of clock_ns */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&q->not_empty, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return q;
 }
 
@@ -60,14 +66,20 @@ static void *take_locked(struct queue *q)
     return item;
 }
 
-void *queue_take(struct queue *q)
+void *queue_take_until(struct queue *q, int64_t ns)
 {
+    struct timespec end = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
     pthread_mutex_lock(&q->lock);
-    while (!q->n && !q->closed)
-        pthread_cond_wait(&q->not_empty, &q->lock);
+    while (!q->n && !q->closed && pthread_cond_timedwait(&q->not_empty, &q->lock, &end) == 0)
+        continue;
     void *item = take_locked(q);
     pthread_mutex_unlock(&q->lock);
     return item;
+}
+
+void *queue_take(struct queue *q)
+{
+    return queue_take_until(q, INT64_MAX);
 }
 
 void *queue_try_take(struct queue *q)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct queue;
 
@@ -13,6 +14,7 @@ void          queue_free(struct queue *q);
 
 bool  queue_put(struct queue *q, void *item);      /* waits while full; false: closed, the item stays the caller's */
 void *queue_take(struct queue *q);                 /* waits while empty; NULL: closed and empty */
+void *queue_take_until(struct queue *q, int64_t ns);   /* the same, but waits no longer than to this time of clock_ns; NULL then too */
 void *queue_try_take(struct queue *q);             /* NULL: nothing there now */
 void  queue_close(struct queue *q);
 bool  queue_done(struct queue *q);                 /* closed and empty */

@@ -3,21 +3,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 
-#define QUEUE_LENGTH 1024
+#define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
 #define FLUSH_NS 1000000000    /* rows are on disk after this time at the latest */
 
 int pipeline_probe(const char *corpus)
 {
-    if (strcmp(corpus, "-") == 0)
-        return 0;
+    struct stat st;
+    if (strcmp(corpus, "-") == 0 || (stat(corpus, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+        return 0;                       /* what a pipe gives is gone once it is read */
     struct zreader *r = zreader_open(corpus);
     if (!r)
         return -1;
@@ -156,7 +157,7 @@ static void fail_writing(struct pipeline *p)
     if (!p->write_failed)
         snprintf(p->write_error, sizeof p->write_error, "%s", err_text());
     p->write_failed = true;
-    *p->stop = 1;
+    *p->stop = true;
 }
 
 static void put_row(struct pipeline *p, const struct buf *row)
@@ -166,7 +167,7 @@ static void put_row(struct pipeline *p, const struct buf *row)
 }
 
 /* Ordered: the row waits in its place of the window; then all that are next leave. */
-static void put_ordered(struct pipeline *p, uint64_t serial, struct buf *row)
+static void put_ordered(struct pipeline *p, uint64_t serial, const struct buf *row)
 {
     struct buf *place = &p->held[serial % ORDER_WINDOW];
     CHECK(!place->len);
@@ -178,6 +179,17 @@ static void put_ordered(struct pipeline *p, uint64_t serial, struct buf *row)
         p->next_row++;
         pthread_cond_signal(&p->moved);
         pthread_mutex_unlock(&p->lock);
+    }
+}
+
+/* After an interruption: what waits for rows that will not come. */
+static void put_held(struct pipeline *p)
+{
+    for (uint64_t i = 0; i < ORDER_WINDOW; i++) {
+        struct buf *row = &p->held[(p->next_row + i) % ORDER_WINDOW];
+        if (row->len)
+            put_row(p, row);
+        buf_free(row);
     }
 }
 
@@ -214,14 +226,20 @@ static void *write_thread(void *arg)
     struct pipeline *p = arg;
     struct tok_state *tok = tok_state_open(p->tokenizer);
     struct buf row = {0};
-    int64_t flushed = clock_ns();
-    for (struct answer *a; (a = queue_take(p->out));) {
-        write_answer(p, a, tok, &row);
-        if (clock_ns() - flushed > FLUSH_NS) {
+    int64_t due = INT64_MAX;            /* when the rows since the last flush must be on disk */
+    while (!queue_done(p->out)) {
+        struct answer *a = queue_take_until(p->out, due);
+        if (a) {
+            write_answer(p, a, tok, &row);
+            due = due < INT64_MAX ? due : clock_ns() + FLUSH_NS;
+        }
+        if (clock_ns() >= due) {
             flush_rows(p);
-            flushed = clock_ns();
+            due = INT64_MAX;
         }
     }
+    if (p->ordered)
+        put_held(p);
     flush_rows(p);
     buf_free(&row);
     tok_state_close(tok);
@@ -245,7 +263,9 @@ void pipeline_start(struct pipeline *p)
 void pipeline_finish(struct pipeline *p, bool interrupted)
 {
     queue_close(p->in);
-    if (!interrupted)
+    if (interrupted)
+        pthread_detach(p->reader);      /* it may wait for a line that never comes */
+    else
         pthread_join(p->reader, NULL);
     queue_close(p->out);
     pthread_join(p->writer, NULL);

@@ -26,7 +26,7 @@ struct pipeline {
     struct row_style style;
     struct zwriter *rows, *errors;         /* errors NULL: none kept */
     struct meter *meter;
-    volatile int *stop;                    /* set when rows can no longer be written */
+    atomic_bool *stop;                     /* set when rows can no longer be written */
     /* between the threads */
     struct queue *in, *out;                /* struct answer */
     pthread_t reader, writer;

@@ -100,7 +100,7 @@ struct run {
     atomic_bool started;               /* the pipeline runs: a signal drains it */
 };
 
-static volatile int stop_asked;
+static atomic_bool stop_asked;
 
 /* The thread that signals come to: the first one lets what runs finish, a second one, or one before anything runs, ends at once. */
 static void *watch_signals(void *arg)
@@ -115,7 +115,7 @@ static void *watch_signals(void *arg)
         sigwait(&set, &number);
         if (stop_asked || !r->started)
             _exit(EXIT_AGAIN);
-        stop_asked = 1;
+        stop_asked = true;
         log_info("stopping: what runs is finished first; once more to stop at once");
         queue_close(r->pipe.in);
     }
@@ -279,6 +279,12 @@ static struct sampling default_sampling(const struct run_opts *o)
     return s;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static struct zwriter *open_writer(const char *path)
 {
     struct zwriter *w = zwriter_open(path);
@@ -297,9 +303,12 @@ static void open_pipeline(struct run *r)
         .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->model->config.n_vocab,
         .tokenizer = r->tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->model_name, .token_ids = o->token_ids, .metrics = o->metrics },
-        .rows = open_writer(o->output), .errors = errors_path ? open_writer(errors_path) : NULL, .meter = &r->meter,
+        .rows = open_writer(o->output), .meter = &r->meter,
         .stop = &stop_asked,
     };
+    if (errors_path && same_file(o->output, errors_path))
+        die("run: \"%s\" is named for rows and for error rows; name two files", errors_path);
+    r->pipe.errors = errors_path ? open_writer(errors_path) : NULL;
 }
 
 static uint64_t max_rss(void)
@@ -333,15 +342,15 @@ static int report(struct run *r)
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
     if (r->pipe.write_failed)
-        die("%s: rows could not be written: %s", r->opts.output, r->pipe.write_error);
+        die("%s", r->pipe.write_error);
     if (rc)
-        die("%s: rows could not be written: %s", r->opts.output, err_text());
+        die("%s", err_text());
     struct run_facts facts = facts_of(r);
     facts.end_ns = end_ns;
     static struct summary summary;
     stage_add(r->meter.clock[THREAD_ENGINE], STAGE_LOAD, (int64_t)(r->load_s * 1e9), 1, 0);
     results_make(&summary, &r->meter, &facts);
-    if (r->folder[0] && results_write(&summary, r->folder))
+    if (r->folder[0] && (meter_flush(&r->meter) || results_write(&summary, r->folder)))
         die("%s", err_text());
     if (!r->opts.quiet)
         results_print(&summary, strcmp(r->opts.output, "-") == 0 ? stderr : stdout);
@@ -364,6 +373,14 @@ static void close_run(struct run *r)
     r->device->ops->close(r->device);
 }
 
+/* Opening an output empties it. */
+static void keep_corpora(const struct run *r, const char *written)
+{
+    for (int i = 0; i < r->n_corpus && written; i++)
+        if (same_file(written, r->corpora[i]))
+            die("run: \"%s\" is a corpus and would be overwritten; name another file for the rows", written);
+}
+
 static void parse_options(struct run *r, int argc, char **argv)
 {
     int first = cmd_options(&r->opts, argc, argv);
@@ -376,6 +393,8 @@ static void parse_options(struct run *r, int argc, char **argv)
     for (int i = 0; i < r->n_corpus; i++)
         if (pipeline_probe(r->corpora[i]))
             die("%s", err_text());
+    keep_corpora(r, r->opts.output);
+    keep_corpora(r, r->opts.errors);
     log_set_level(r->opts.quiet && r->opts.log_level > LOG_WARN ? LOG_WARN : (enum log_level)r->opts.log_level);
 }
 

@@ -18,6 +18,7 @@ struct output {                    /* one of the request's n answers */
     int32_t *ids; uint32_t n_id;   /* without the stop token */
     uint32_t n_generated;          /* tokens sampled, the stop token included: usage's completion_tokens */
     enum finish finish;
+    bool at_text;                  /* a stop string ended it, in the text of the last token */
     float *logprobs;               /* [n_id] or NULL */
     struct token_top *tops;        /* [n_id, n_top] or NULL */
     uint32_t n_top;

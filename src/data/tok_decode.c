@@ -185,12 +185,20 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* The byte that a token <0xXX> is; -1: it is none. */
+static int fallback_byte(const char *p, size_t n)
+{
+    bool is_one = n == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>' && hex_digit(p[3]) >= 0 && hex_digit(p[4]) >= 0;
+    return is_one ? hex_digit(p[3]) * 16 + hex_digit(p[4]) : -1;
+}
+
 static void fallback(struct chain *c, size_t k, const char *p, size_t n, bool ends)
 {
     if (!collect(&c->stages[k], &p, &n, ends))
         return;
-    if (n == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>' && hex_digit(p[3]) >= 0 && hex_digit(p[4]) >= 0) {
-        buf_putc(&c->stages[k].made, (char)(hex_digit(p[3]) * 16 + hex_digit(p[4])));
+    int byte = fallback_byte(p, n);
+    if (byte >= 0) {
+        buf_putc(&c->stages[k].made, (char)byte);
         return;
     }
     end_run(c, k);
@@ -387,4 +395,41 @@ void tokenizer_decode(struct tok_state *s, const int32_t *ids, size_t n, bool sk
     for (size_t i = 0; i < n; i++)
         tok_stream_put(s, &s->stream, ids[i], skip_special, out);
     tok_stream_end(s, &s->stream, out);
+}
+
+static bool has_decoder(const struct tokenizer *t, enum tok_decoder_kind kind)
+{
+    size_t k = 0;
+    while (k < t->n_decoder && t->decoders[k].kind != kind)
+        k++;
+    return k < t->n_decoder;
+}
+
+/* What the second of two equal tokens adds. */
+static void put_second(struct tok_state *s, int32_t id, struct buf *out)
+{
+    struct buf one = {0}, two = {0};
+    tokenizer_decode(s, &id, 1, false, &one);
+    tokenizer_decode(s, (const int32_t[]){ id, id }, 2, false, &two);
+    if (two.len > one.len)
+        buf_put(out, two.data + one.len, two.len - one.len);
+    buf_free(&one);
+    buf_free(&two);
+}
+
+bool tokenizer_piece(struct tok_state *s, int32_t id, struct buf *out)
+{
+    const struct tok_model *m = &s->t->model;
+    size_t before = out->len, at;
+    if (id < 0 || (uint32_t)id >= m->n_id || !m->tokens[id].text)
+        return true;
+    const struct tok_token *k = &m->tokens[id];
+    int byte = has_decoder(s->t, TOK_DECODE_FALLBACK) ? fallback_byte(k->text, k->len) : -1;
+    if (byte >= 0)
+        buf_putc(out, (char)byte);
+    else if (has_decoder(s->t, TOK_DECODE_BYTES))
+        put_bytes(out, k->text, k->len);
+    else
+        put_second(s, id, out);
+    return out->len == before || utf8_valid(out->data + before, out->len - before, &at);
 }

@@ -35,6 +35,10 @@ int tokenizer_encode(struct tok_state *s, const char *text, size_t len, bool spe
  * ids that are no tokens are left out in any case. */
 void tokenizer_decode(struct tok_state *s, const int32_t *ids, size_t n, bool skip_special, struct buf *out);
 
+/* Appends what one token stands for behind others: a space in front of it is kept.  false: those are bytes that are no
+ * whole characters. */
+bool tokenizer_piece(struct tok_state *s, int32_t id, struct buf *out);
+
 /* Takes the tokens that the post-processor puts around a text off both ends of ids, if they are there. */
 void tokenizer_trim(const struct tokenizer *t, const int32_t **ids, size_t *n);
 

@@ -220,6 +220,7 @@ static void end_output(struct engine *e, struct seq *q, enum verdict verdict, st
     o->n_generated = q->n_token - q->n_prompt;
     o->n_id = o->n_generated - (verdict == VERDICT_STOP_TOKEN);
     o->finish = verdict == VERDICT_LENGTH ? FINISH_LENGTH : FINISH_STOP;
+    o->at_text = verdict == VERDICT_STOP_TEXT;
     o->last_ns = e->runs[q->slot].last_ns;
     o->ids = mem_array(o->n_id, sizeof *o->ids);
     memcpy(o->ids, q->tokens + q->n_prompt, o->n_id * sizeof *o->ids);
@@ -274,7 +275,7 @@ static void drop_answer(void *owner)
 }
 
 /* Fills the scheduler's window from the queue; waits for it only when there is nothing to run.  False: all is done. */
-static bool take_in(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop)
+static bool take_in(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
 {
     while (!*stop && !sched_full(e->sched)) {
         struct answer *a = queue_try_take(in);
@@ -401,7 +402,7 @@ static void run_step(struct engine *e, struct queue *out)
     record_step(e, p, plan_ns, forward_ns, lap(e));
 }
 
-void engine_run(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop)
+void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
 {
     e->start_ns = e->lap_ns = clock_ns();
     while (take_in(e, in, out, stop))

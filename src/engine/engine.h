@@ -4,6 +4,8 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include <stdatomic.h>
+
 #include "base/queue.h"
 #include "data/answer.h"
 #include "engine/meter.h"
@@ -34,8 +36,8 @@ uint64_t engine_kv_bytes(const struct engine *e);
 void engine_warm_up(struct engine *e);
 
 /* Takes struct answer from `in` until it is closed and empty and all are finished; every answer goes to `out` once.
- * `out` stays open.  *stop (may be set from a signal): requests that have begun are finished, those that still wait are
+ * `out` stays open.  *stop (any thread may set it): requests that have begun are finished, those that still wait are
  * freed without an answer, nothing is taken any more; close `in` beside it, to wake the engine if it waits there. */
-void engine_run(struct engine *e, struct queue *in, struct queue *out, const volatile int *stop);
+void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop);
 
 #endif

@@ -113,6 +113,16 @@ int meter_open(struct meter *m, const char *folder)
     return m->requests ? 0 : -1;
 }
 
+int meter_flush(struct meter *m)
+{
+    FILE *const files[] = { m->steps, m->requests };
+    static const char *const names[] = { "steps.csv", "requests.csv" };
+    for (size_t i = 0; i < 2; i++)
+        if (files[i] && (fflush(files[i]) || ferror(files[i])))
+            return err_set("cannot write %s: %s", names[i], strerror(errno));
+    return 0;
+}
+
 void meter_close(struct meter *m)
 {
     struct series *const all[] = { &m->ttft_ms, &m->tpot_ms, &m->e2el_ms, &m->queue_ms };

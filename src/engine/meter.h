@@ -57,6 +57,7 @@ struct meter {
 
 /* folder: where steps.csv and requests.csv are written as they come; NULL: nowhere.  0, or -1: err_text(). */
 int  meter_open(struct meter *m, const char *folder);
+int  meter_flush(struct meter *m);         /* steps.csv and requests.csv are written out: 0, or -1: err_text() */
 void meter_close(struct meter *m);
 
 /* The engine's thread. */

@@ -47,6 +47,7 @@ static const struct column summary_columns[] = {
     {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
     {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
     {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FIELD(energy_j)},
+    {"usd_per_mtok_cached_input", COLUMN_REAL, FIELD(usd_per_mtok_cached_input)},
     {0},
 };
 
@@ -172,20 +173,26 @@ static void make_rates(struct summary *s, const struct meter *m)
     s->mbu = ratio(m->bytes, s->wall_s * s->facts.peak_bandwidth);
 }
 
-/* The money of a run split by the stages that served the prompt and those that served the answer. */
+static double busy_s(const struct summary *s, const enum stage *stages, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += s->stages[stages[i]].busy_s;
+    return sum;
+}
+
+/* The money of a run split by the stages that served all of the prompt, what of it was computed, and the answer. */
 static void make_split(struct summary *s)
 {
-    static const enum stage input[] = { STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE, STAGE_PREFILL };
-    double in = 0, total = 0;
-    for (size_t i = 0; i < sizeof input / sizeof *input; i++)
-        in += s->stages[input[i]].busy_s;
-    static const enum stage output[] = { STAGE_DECODE, STAGE_SAMPLE, STAGE_DETOKENIZE, STAGE_WRITE };
-    total = in;
-    for (size_t i = 0; i < sizeof output / sizeof *output; i++)
-        total += s->stages[output[i]].busy_s;
-    double input_share = ratio(in, total);
-    s->usd_per_mtok_input = ratio(s->usd * input_share * 1e6, (double)(s->input_tokens - s->cached_tokens));
-    s->usd_per_mtok_output = ratio(s->usd * (1 - input_share) * 1e6, (double)s->output_tokens);
+    static const enum stage prompt[] = { STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE };
+    static const enum stage computed[] = { STAGE_PREFILL };
+    static const enum stage answer[] = { STAGE_DECODE, STAGE_SAMPLE, STAGE_DETOKENIZE, STAGE_WRITE };
+    double a = busy_s(s, prompt, 3), b = busy_s(s, computed, 1), c = busy_s(s, answer, 4);
+    double usd_per_s = ratio(s->usd * 1e6, a + b + c);
+    double of_all = ratio(usd_per_s * a, (double)s->input_tokens);
+    s->usd_per_mtok_cached_input = s->cached_tokens ? of_all : (double)NAN;
+    s->usd_per_mtok_input = of_all + ratio(usd_per_s * b, (double)(s->input_tokens - s->cached_tokens));
+    s->usd_per_mtok_output = ratio(usd_per_s * c, (double)s->output_tokens);
 }
 
 static void add_rule(struct summary *s, bool failed, const char *rule)
@@ -270,16 +277,28 @@ int results_write(const struct summary *s, const char *folder)
     return rc ? -1 : 0;
 }
 
+static void print_rates(const struct summary *s, FILE *to)
+{
+    fprintf(to, ", %.1f a second\n", s->requests_per_s);
+    fprintf(to, "tokens     %llu in (%llu of them cached), %llu out in %.1f s: %.1f total tokens/s, %.1f output tokens/s\n", (unsigned long long)s->input_tokens,
+            (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, s->wall_s, s->total_tokens_per_s, s->output_tokens_per_s);
+    fprintf(to, "latency    ttft p50 %.1f ms, ", s->ttft_p50_ms);
+    if (isfinite(s->tpot_p50_ms))           /* answers of one token have none */
+        fprintf(to, "tpot p50 %.1f ms, ", s->tpot_p50_ms);
+    fprintf(to, "e2el p50 %.1f ms\n", s->e2el_p50_ms);
+}
+
 void results_print(const struct summary *s, FILE *to)
 {
     bool priced = isfinite(s->usd);
     table_print(to, stage_columns, priced ? "stage,items,tokens,busy_s,share,tokens_per_s,tokens_per_s_per_usd,usd,p50_ms,p90_ms,p99_ms"
                                           : "stage,items,tokens,busy_s,share,tokens_per_s,p50_ms,p90_ms,p99_ms", s->stages, N_STAGE, sizeof *s->stages);
-    fprintf(to, "\nrequests   %llu done, %llu failed, %.1f a second\n", (unsigned long long)s->done, (unsigned long long)s->failed, s->requests_per_s);
-    fprintf(to, "tokens     %llu in (%llu of them cached), %llu out in %.1f s: %.1f total tokens/s, %.1f output tokens/s\n", (unsigned long long)s->input_tokens,
-            (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, s->wall_s, s->total_tokens_per_s, s->output_tokens_per_s);
-    fprintf(to, "latency    ttft p50 %.1f ms, tpot p50 %.1f ms, e2el p50 %.1f ms\n", s->ttft_p50_ms, s->tpot_p50_ms, s->e2el_p50_ms);
-    if (priced)
+    fprintf(to, "\nrequests   %llu done, %llu failed", (unsigned long long)s->done, (unsigned long long)s->failed);
+    if (s->done)
+        print_rates(s, to);
+    else
+        fputc('\n', to);
+    if (s->done && priced)
         fprintf(to, "price      %.4f $/h (%s): %.4f $/Mtok, %.0f tokens/s/$\n", s->facts.price_usd_per_h, s->facts.price_source, s->usd_per_mtok, s->tokens_per_s_per_usd);
     if (s->scored)
         fprintf(to, "score      %llu of %llu answers match exactly (%.1f %%)\n", (unsigned long long)s->matched, (unsigned long long)s->scored, 100 * s->score);

@@ -33,7 +33,7 @@ struct summary {
     double wall_s, drain_s;
     uint64_t input_tokens, cached_tokens, recomputed_tokens, output_tokens, total_tokens;
     double output_tokens_per_s, total_tokens_per_s, requests_per_s, tokens_per_s_per_usd, usd, usd_per_mtok;
-    double usd_per_mtok_input, usd_per_mtok_output;
+    double usd_per_mtok_input, usd_per_mtok_output, usd_per_mtok_cached_input;
     double ttft_mean_ms, ttft_p50_ms, ttft_p90_ms, ttft_p99_ms, tpot_mean_ms, tpot_p50_ms, tpot_p90_ms, tpot_p99_ms;
     double itl_p50_ms, itl_p90_ms, itl_p99_ms, e2el_mean_ms, e2el_p50_ms, e2el_p90_ms, e2el_p99_ms, queue_p50_ms, queue_p99_ms;
     uint64_t steps, preemptions, kv_blocks_used_max, scored, matched;

@@ -227,17 +227,19 @@ static bool stops(const struct sampler *s, const struct sampling *w, int32_t id)
     return false;
 }
 
-/* Adds the newest token's text.  True: a stop string is in the text now.  Text from before min_tokens does not count. */
+/* Adds the newest token's text.  True: a stop string ends in it.  One that ended before min_tokens does not count. */
 static bool stop_text_ends(struct sampler *s, struct slot *slot, const struct seq *q)
 {
     const struct sampling *w = &slot->request->sampling;
     struct buf *tail = &slot->tail;
+    size_t before = tail->len;
     tok_stream_put(s->tok, &slot->text, q->tokens[q->n_token - 1], true, tail);
-    if (q->n_token - q->n_prompt <= (uint32_t)w->min_tokens)
-        buf_clear(tail);
-    for (uint32_t i = 0; i < w->n_stop; i++)
-        if (tail->len && memmem(tail->data, tail->len, w->stop[i], strlen(w->stop[i])))
+    bool may_end = q->n_token - q->n_prompt > (uint32_t)w->min_tokens;
+    for (uint32_t i = 0; i < w->n_stop && may_end; i++) {
+        size_t len = strlen(w->stop[i]), from = before >= len ? before - len + 1 : 0;
+        if (tail->len > from && memmem(tail->data + from, tail->len - from, w->stop[i], len))
             return true;
+    }
     if (tail->len >= slot->longest_stop) {
         size_t keep = slot->longest_stop - 1;
         memmove(tail->data, tail->data + tail->len - keep, keep);

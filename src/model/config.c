@@ -115,14 +115,14 @@ static int read_yarn(const struct keys *k, struct model_config *c)
     struct rope_config *r = &c->rope;
     double mscale = 0, mscale_all_dim = 0;
     r->beta_fast = 32, r->beta_slow = 1, r->truncate = true;
-    if (!r->factor)
+    if (r->factor == 0)
         r->factor = c->max_position / r->original_max;
     if (read_real(k, "beta_fast", 1e-3, 1e6, &r->beta_fast) != 0 || read_real(k, "beta_slow", 1e-3, 1e6, &r->beta_slow) != 0 ||
         read_real(k, "mscale", 0, 100, &mscale) != 0 || read_real(k, "mscale_all_dim", 0, 100, &mscale_all_dim) != 0 ||
         read_bool(k, "truncate", &r->truncate) != 0)
         return -1;
     r->attention_factor = yarn_mscale(r->factor, 1);
-    if (mscale && mscale_all_dim)
+    if (mscale != 0 && mscale_all_dim != 0)
         r->attention_factor = yarn_mscale(r->factor, mscale) / yarn_mscale(r->factor, mscale_all_dim);
     if (read_real(k, "attention_factor", 1e-3, 1e3, &r->attention_factor) != 0)
         return -1;
@@ -156,7 +156,7 @@ static int read_scaling(const struct keys *root, const struct keys *k, struct mo
         return -1;
     if (r->kind == ROPE_YARN)
         return read_yarn(k, c);
-    if (!r->factor)
+    if (r->factor == 0)
         return err_set("%s: factor is missing", k->where);
     return r->kind == ROPE_LLAMA3 ? read_llama3(k, r) : 0;
 }
@@ -355,6 +355,9 @@ static int load_generation(struct model_config *c, const char *path)
 
 int config_load(struct model_config *c, const char *folder)
 {
+    struct stat st;
+    if (stat(folder, &st) == 0 && !S_ISDIR(st.st_mode))
+        return err_set("\"%s\" is a file; a model is a Hugging Face folder (config.json, safetensors, tokenizer.json), and GGUF is not supported", folder);
     struct buf path = {0};
     buf_printf(&path, "%s/config.json", folder);
     int bad = load_file(c, path.data);

@@ -42,7 +42,7 @@ bool shape_find(struct model_config *c, const char *name)
         .d_model = s->d_model, .d_ff = s->d_ff, .n_vocab = s->n_vocab, .max_position = s->max_position, .norm_eps = s->norm_eps,
         .tied = s->tied, .rope = { .theta = s->theta },
     };
-    if (s->llama3_factor)
+    if (s->llama3_factor != 0)
         c->rope = (struct rope_config){ ROPE_LLAMA3, .theta = s->theta, .factor = s->llama3_factor, .original_max = 8192,
                                         .low_freq = 1, .high_freq = 4 };
     snprintf(c->model_type, sizeof c->model_type, "%s", s->model_type);

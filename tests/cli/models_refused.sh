@@ -2,6 +2,7 @@
 echo '{"prompt":"a"}' >p.jsonl
 try() { tokmill run --results none -q -m "$1" p.jsonl; echo "status $?"; }
 try nowhere
+try p.jsonl
 try random:gpt-5
 mkdir m
 try m

@@ -2,7 +2,7 @@
 """Makes tests/golden/<name>/: tiny random models of every family and variant that tokmill supports, each with what
 transformers computes for it in float32 (expected.json: prompt ids, logits of the last rows, greedy continuation).
 
-    python3 tests/golden/make_golden.py        (needs torch, transformers, safetensors; takes a minute)
+    python3 tests/golden/make_golden.py [NAME...]      (default: all; needs torch, transformers, safetensors; takes a minute)
 
 The weights are drawn wide so that attention, norms and biases all matter.  The seed is moved on until the greedy text is
 not one token again and again, every choice in it is clear by far more than the rounding of float32, and transformers' own
@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 import struct
+import sys
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -54,6 +55,7 @@ MODELS = {
     "qwen3-sharded": (Qwen3Config(**shape(num_hidden_layers=3, head_dim=24, attention_bias=True,
                                           **rope("yarn", 1e4, factor=2.0, original_max_position_embeddings=64, beta_fast=16.0,
                                                  beta_slow=2.0, attention_factor=1.25))), torch.bfloat16, ["shards"]),
+    "qwen3-wide": (Qwen3Config(**shape(num_hidden_layers=1, num_attention_heads=3, num_key_value_heads=1, head_dim=128)), torch.float16, []),
 }
 
 
@@ -147,5 +149,5 @@ def make(name, config, dtype, steps):
 
 
 torch.set_num_threads(1)
-for name, row in MODELS.items():
-    make(name, *row)
+for name in sys.argv[1:] or MODELS:
+    make(name, *MODELS[name])
