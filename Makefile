@@ -1,4 +1,4 @@
-# make | make test | make asan | make bench | make man | make install PREFIX= DESTDIR= | make clean
+# make [CUDA=no] | make test | make asan | make bench | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 CC      ?= gcc
 OPT     ?= -O2
@@ -17,9 +17,22 @@ AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx5
 # AMX is no tier of its own; its products stand apart.
 $(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-bf16 -mamx-int8
 
-SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c))
+# The CUDA device is built where there is the toolkit: nvcc on the PATH or in /usr/local/cuda.  CUDA=FOLDER is another one,
+# CUDA=no builds without.  SASS for Hopper, and PTX that the driver compiles for other GPUs from sm_80 on.
+CUDA ?= $(or $(patsubst %/bin/nvcc,%,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))),no)
+ifeq ($(CUDA),no)
+CUDA_SRC := kernels/cuda/absent.c
+else
+CUDA_SRC := $(filter-out %/absent.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu))
+NVCC     := $(CUDA)/bin/nvcc -std=c++17 -O3 -objtemp -MMD -MP -Isrc -I. -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80 \
+            -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+LDLIBS   += -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcudart_static -lrt -ldl -lpthread
+$(BUILD)/kernels/cuda/%.o: CFLAGS += -isystem $(CUDA)/include
+endif
+
+SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c)) $(CUDA_SRC)
 VEC   := $(wildcard kernels/cpu/vec_*.c)
-OBJ   := $(SRC:%.c=$(BUILD)/%.o) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
+OBJ   := $(patsubst %,$(BUILD)/%.o,$(SRC:.c=)) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
 LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BIN   := $(BUILD)/tokmill
@@ -30,6 +43,10 @@ all: $(BIN)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@$(NVCC) -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
