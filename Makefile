@@ -8,7 +8,7 @@ VERSION := 0.1.0
 PKGS     := libzstd jansson libpcre2-8 libutf8proc zlib
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 ALLFLAGS  = -std=c11 -g $(OPT) $(WARN) -MMD -MP -Isrc -I. -DTOKMILL_VERSION='"$(VERSION)"' $(SANITIZE) $(CFLAGS)
-LDLIBS   := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
+LIBS     := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
 
 # kernels/cpu/vec_*.c are compiled once for each instruction set; the device picks at run time.
 AVX2   := -mavx2 -mfma -mf16c
@@ -22,11 +22,13 @@ $(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-bf16 -mam
 CUDA ?= $(or $(patsubst %/bin/nvcc,%,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))),no)
 ifeq ($(CUDA),no)
 CUDA_SRC := kernels/cuda/absent.c
+LDLIBS   := $(LIBS)
 else
 CUDA_SRC := $(filter-out %/absent.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu))
-NVCC     := $(CUDA)/bin/nvcc -std=c++17 -O3 -objtemp -MMD -MP -Isrc -I. -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80 \
+NVCC     := $(CUDA)/bin/nvcc
+NVFLAGS  := -std=c++17 -O3 -objtemp -MMD -MP -Isrc -I. -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80 \
             -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics
-LDLIBS   += -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcudart_static -lrt -ldl -lpthread
+LDLIBS   := $(LIBS) -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcudart_static -lrt
 $(BUILD)/kernels/cuda/%.o: CFLAGS += -isystem $(CUDA)/include
 endif
 
@@ -34,22 +36,26 @@ SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels
 VEC   := $(wildcard kernels/cpu/vec_*.c)
 OBJ   := $(patsubst %,$(BUILD)/%.o,$(SRC:.c=)) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
 LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out tests/test_cuda.c,$(wildcard tests/test_*.c)))
 BIN   := $(BUILD)/tokmill
 
 .PHONY: all test asan bench man install clean
 .SECONDARY:
 all: $(BIN)
 
+# The emulation has sanitizer variants of its own.
+ifeq ($(SANITIZE),)
 include tests/cudaemu/emu.mk
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
+$(call emu_program,test_cuda,tests/test_cuda.c $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)),$(BUILD)/libtokmill.a,$(LIBS))
+endif
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	@$(NVCC) -c -o $@ $<
+	@$(NVCC) $(NVFLAGS) -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

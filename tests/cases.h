@@ -121,7 +121,7 @@ static void product_check(const struct product *p, const struct tensor *x, const
                 size += fabs(term);
             }
             if (bias && p->y == DTYPE_BF16)         /* which may be rounded first */
-                size += 1000 * fabs((double)bias[j]);
+                size += 2000 * fabs((double)bias[j]);
             close_to(get(y, i * p->n_out + j), sum, p->y, size);
         }
 }
