@@ -48,14 +48,15 @@ static inline struct cuda_device *cuda_of(struct device *d)
 
 /* [n_out, n_in] row-major, as the host has it: cublasLt takes it as it lies. */
 struct weight {
-    enum dtype dtype;          /* bf16 */
+    enum dtype dtype;          /* bf16; fp8 e4m3 with a scale a row */
     uint32_t n_in, n_out;
     void *data;
-    size_t size;
+    float *scale;              /* [n_out] fp8: what a step of the row is worth; or NULL */
+    size_t size;               /* bytes of both */
 };
 
-/* [n_layer][n_block][n_kv_head][K, V][block_size][d_head], bf16: what one KV head reads of a block is one stretch of
- * memory, and a row of it a multiple of 16 bytes. */
+/* [n_layer][n_block][n_kv_head][K, V][block_size][d_head], bf16 or fp8 e4m3: what one KV head reads of a block is one
+ * stretch of memory, and a row of it a multiple of 16 bytes. */
 struct kv { struct kv_shape shape; char *data; size_t size, head_size; };      /* head_size: bytes of K, or of V, of a head of a block */
 
 #ifdef __CUDACC__
