@@ -47,7 +47,9 @@ all: $(BIN)
 ifeq ($(SANITIZE),)
 include tests/cudaemu/emu.mk
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
-$(call emu_program,test_cuda,tests/test_cuda.c $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)),$(BUILD)/libtokmill.a,$(LIBS))
+$(call emu_program,test_cuda,tests/test_cuda.c $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)))
+$(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu)
+$(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu)
 endif
 
 $(BIN): $(OBJ)

@@ -465,6 +465,7 @@ DEVICE double rank_row(struct work *w, const struct sample *op, uint32_t n_top)
         op->top_ids[place] = (int32_t)b->id[i];
         op->top_logprobs[place] = (float)(b->x[i] - log_total);
     }
+    block_sync();              /* the list is free again */
     return log_total;
 }
 
@@ -513,7 +514,6 @@ static __global__ void __launch_bounds__(N_THREAD, 2) sample_kernel(struct sampl
     if (r.n_top >= 0)
         log_total = rank_row(&w, &op, (uint32_t)r.n_top);
     if (r.n_edit) {
-        block_sync();
         edit(&begin, own_edits, r.n_edit);
         block_sync();
     }

@@ -1,9 +1,9 @@
 # The emulation of a GPU for the tests, in three variants: plain, asan (AddressSanitizer and UBSan) and tsan (needs clang++).
 # The core is never instrumented; kernels and tests are.  With the toolkit its headers are used, without it our shim.
 #
-#   $(call emu_program,NAME,SOURCES,ARCHIVES,LIBRARIES)
-#                   programs NAME, NAME_asan and NAME_tsan in $(BUILD)/tests from .cu, .cpp and .c files; the archives have no
-#                   variants
+#   $(call emu_program,NAME,SOURCES)
+#                   programs NAME, NAME_asan and NAME_tsan in $(BUILD)/tests from .cu, .cpp and .c files; what they need of
+#                   the rest of the program has no variants
 #   make emu_nvcc   nvcc over every .cu: warnings are errors; $(BUILD)/cuda/registers.tsv
 CUDA     ?= /usr/local/cuda
 CXX      ?= g++
@@ -19,12 +19,12 @@ EMU_CXXFLAGS := -std=c++17 -Wall -Wextra -Wshadow -Werror -fno-exceptions -fno-r
 EMU_CFLAGS   := -std=c11 -Wall -Wextra -Wshadow -Werror $(EMU_FLAGS)
 EMU_LIBS     := -rdynamic -ldl -lpthread -lm
 
+EMU_CC_plain  := $(CC)
+EMU_CC_asan   := $(CC)
+EMU_CC_tsan   := $(CLANGXX:%++=%)
 EMU_CXX_plain := $(CXX)
 EMU_CXX_asan  := $(CXX)
 EMU_CXX_tsan  := $(CLANGXX)
-EMU_CC_plain  := $(CC)
-EMU_CC_asan   := $(CC)
-EMU_CC_tsan   := $(CLANGXX:++=)
 EMU_SAN_asan  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 EMU_SAN_tsan  := -fsanitize=thread
 EMU_DEF_asan  := -DEMU_ASAN
@@ -54,12 +54,12 @@ endef
 $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_variant,$v)))
 
 define emu_program_variant
-TESTS += $$(BUILD)/tests/$2$$(EMU_SUFFIX_$1)
-$$(BUILD)/tests/$2$$(EMU_SUFFIX_$1): $$(patsubst %,$$(BUILD)/cudaemu/$1/%.o,$$(basename $3)) $$(BUILD)/cudaemu/$1/libcudaemu.a $4
+TESTS += $$(BUILD)/tests/$1$$(EMU_SUFFIX_$3)
+$$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(basename $2)) $$(BUILD)/cudaemu/$3/libcudaemu.a $$(BUILD)/libtokmill.a
 	@mkdir -p $$(@D)
-	@$$(EMU_CXX_$1) $$(EMU_SAN_$1) -o $$@ $$^ $5 -lcmocka $$(EMU_LIBS)
+	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ -lcmocka $$(LIBS) $$(EMU_LIBS)
 endef
-emu_program = $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_program_variant,$v,$1,$2,$3,$4)))
+emu_program = $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_program_variant,$1,$2,$v)))
 
 # ---- nvcc ----
 
