@@ -47,9 +47,15 @@ all: $(BIN)
 ifeq ($(SANITIZE),)
 include tests/cudaemu/emu.mk
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
-$(call emu_program,test_cuda,tests/test_cuda.c $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)))
+EMU_DEVICE := $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu))
+$(call emu_program,test_cuda,tests/test_cuda.c $(EMU_DEVICE))
 $(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu)
 $(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu)
+
+# The whole program, its CUDA device on the emulation.
+test: $(BUILD)/cudaemu/tokmill
+$(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
+	@$(CXX) -o $@ $^ $(LIBS) $(EMU_LIBS)
 endif
 
 $(BIN): $(OBJ)
