@@ -216,7 +216,7 @@ DEVICE float list_maxima(struct work *w)
     return of_order((uint32_t)block_max((uint64_t)order_of(all), w->board->part));
 }
 
-/* Lists what stays and is not below least; or turns to the row if that is too long. */
+/* Lists what stays and is not below least; or turns to the row if that is too long.  A search comes before the next list. */
 DEVICE void collect(struct work *w, float least)
 {
     struct board *b = w->board;
@@ -236,7 +236,6 @@ DEVICE void collect(struct work *w, float least)
     block_sync();
     w->n_list = b->n;
     w->listed = b->n <= N_LIST;
-    block_sync();
 }
 
 DEVICE uint64_t mass_that_stays(const struct work *w, float top)

@@ -42,6 +42,13 @@ static void run_cuda(const struct call *c, struct sampled *s)
     all_free();
 }
 
+static void floats_equal(const float *got, const float *want, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (isnan(want[i]) ? !isnan(got[i]) : got[i] != want[i])
+            fail_msg("number %d: %.9g, on the CPU %.9g", i, (double)got[i], (double)want[i]);
+}
+
 static void compare(const struct call *c, const struct sampled *want, const struct sampled *got)
 {
     for (uint32_t i = 0; i < c->n_row; i++) {
@@ -50,13 +57,10 @@ static void compare(const struct call *c, const struct sampled *want, const stru
             fail_msg("row %u of %u: token %d, on the CPU %d: k %u p %.9g min %g T %g edits %u", i, c->n, got->ids[i], want->ids[i], r->top_k,
                      (double)r->top_p, (double)r->min_p, (double)r->temperature, r->n_edit);
     }
+    /* The logarithms are the same here; on a GPU the logprobs may differ in their last bit. */
     assert_memory_equal(got->top_ids, want->top_ids, sizeof want->top_ids);
-    for (int i = 0; i < MOST_ROWS * MOST_TOP; i++)
-        if (!(isnan(want->top_logprobs[i]) ? isnan(got->top_logprobs[i]) : got->top_logprobs[i] == want->top_logprobs[i]))
-            close_to((double)got->top_logprobs[i], (double)want->top_logprobs[i], DTYPE_F32, 1);
-    for (int i = 0; i < MOST_ROWS; i++)
-        if (!(isnan(want->logprobs[i]) ? isnan(got->logprobs[i]) : got->logprobs[i] == want->logprobs[i]))
-            close_to((double)got->logprobs[i], (double)want->logprobs[i], DTYPE_F32, 1);
+    floats_equal(got->top_logprobs, want->top_logprobs, MOST_ROWS * MOST_TOP);
+    floats_equal(got->logprobs, want->logprobs, MOST_ROWS);
 }
 
 static void call_check(const struct call *c)
@@ -148,26 +152,26 @@ static void small_test(void **state)
     (void)state;
     random_calls(1, 5, 3);
     random_calls(2, 8, 3);
-    random_calls(31, MOST_ROWS, 5);
-    random_calls(1000, MOST_ROWS, 5);
+    random_calls(31, MOST_ROWS, 3);
+    random_calls(1000, 12, 4);
 }
 
 /* More columns than the list has places: rows that are searched themselves. */
 static void large_test(void **state)
 {
     (void)state;
-    random_calls(5003, MOST_ROWS, 4);
-    random_calls(20011, 4, 3);
+    random_calls(5003, 8, 4);
+    random_calls(20011, 3, 2);
 }
 
 /* Every filter where it meets equal values, on the list and on the row. */
 static void tie_test(void **state)
 {
     (void)state;
-    enum { N = 5003 };
+    enum { N = 5003, ROWS = 9 };
     struct call *c = mem_alloc(sizeof *c);
-    *c = (struct call){ .n_row = 8, .n = N, .scale = 1, .logits = mem_array((size_t)8 * N, sizeof *c->logits) };
-    for (uint32_t i = 0; i < 8; i++) {
+    *c = (struct call){ .n_row = ROWS, .n = N, .scale = 1, .logits = mem_array((size_t)ROWS * N, sizeof *c->logits) };
+    for (uint32_t i = 0; i < ROWS; i++) {
         for (uint32_t j = 0; j < N; j++)
             c->logits[(size_t)i * N + j] = i < 4 ? 1 : (float)(j * 7 % 50 == 0);
         c->rows[i] = (struct sample_row){ .temperature = 1, .top_p = 1, .seed = 9, .stream = i, .n_top = 20 };
@@ -176,9 +180,83 @@ static void tie_test(void **state)
         if (i % 4 > 0)
             c->rows[i].top_p = i % 4 == 1 ? 0.01f : 0.4f;
     }
+    c->logits[8 * N + 4000] = INFINITY;
     call_check(c);
     free(c->logits);
     free(c);
+}
+
+/* ---- where the CPU changes its mind ---- */
+
+static int32_t cpu_id(const struct call *c)
+{
+    static struct sampled s;
+    run_cpu(c, &s);
+    return s.ids[0];
+}
+
+/* The two neighbours of *knob between which the only row's token changes on the CPU; false if both ends have the same. */
+static bool change_of_mind(const struct call *c, float *knob, float from, float to, float edge[2])
+{
+    *knob = from;
+    int32_t first = cpu_id(c);
+    *knob = to;
+    if (cpu_id(c) == first)
+        return false;
+    edge[0] = from, edge[1] = to;
+    for (float mid; mid = edge[0] + (edge[1] - edge[0]) / 2, mid != edge[0] && mid != edge[1];) {
+        *knob = mid;
+        edge[cpu_id(c) != first] = mid;
+    }
+    return true;
+}
+
+/* Rows of `all` from `at` on: the one of c, with the knob at both edges. */
+static void put_both(struct call *all, const struct call *c, float *knob, const float edge[2])
+{
+    for (int i = 0; i < 2; i++, all->n_row++) {
+        *knob = edge[i];
+        memcpy(all->logits + (size_t)all->n_row * c->n, c->logits, c->n * 4);
+        all->rows[all->n_row] = c->rows[0];
+    }
+}
+
+/* Of two tokens, the logit that the second needs; of some, the top_p at which another can be had: one wrong bit in a random
+ * number or in a mass is seen. */
+static void edge_case(struct rng *r, uint32_t n, bool top_p)
+{
+    struct call *all = mem_alloc(sizeof *all), *c = mem_alloc(sizeof *c);
+    *all = (struct call){ .n = n, .scale = 1, .logits = mem_array((size_t)MOST_ROWS * n, sizeof *all->logits) };
+    *c = (struct call){ .n_row = 1, .n = n, .scale = 1, .logits = mem_array(n, sizeof *c->logits) };
+    while (all->n_row < MOST_ROWS) {
+        float edge[2], *knob = top_p ? &c->rows[0].top_p : &c->logits[n - 1];
+        for (uint32_t j = 0; j < n; j++)
+            c->logits[j] = all->n_row % 4 ? 0.5f * rng_normal(r) : (float)rng_below(r, 2);
+        c->rows[0] = (struct sample_row){ .temperature = 1, .top_p = 1, .seed = rng_u32(r), .stream = rng_u32(r), .n_top = -1 };
+        if (change_of_mind(c, knob, top_p ? 1e-6f : -30, top_p ? 1 : 30, edge))
+            put_both(all, c, knob, edge);
+    }
+    struct sampled want, got;
+    run_cpu(all, &want);
+    run_cuda(all, &got);
+    compare(all, &want, &got);
+    free(c->logits);
+    free(all->logits);
+    free(c);
+    free(all);
+}
+
+static void edge_test(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_init(&r, 31);
+    schedule_set(0);
+    for (int i = 0; i < 12; i++) {
+        edge_case(&r, 2, false);
+        edge_case(&r, 100, false);
+        edge_case(&r, 30, true);
+    }
 }
 
 /* ---- float64 ---- */
@@ -230,7 +308,8 @@ static void logprob_test(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_test), cmocka_unit_test(large_test), cmocka_unit_test(tie_test), cmocka_unit_test(logprob_test),
+        cmocka_unit_test(small_test), cmocka_unit_test(large_test), cmocka_unit_test(tie_test), cmocka_unit_test(edge_test),
+        cmocka_unit_test(logprob_test),
     };
     devices_open();
     on_device_open();
