@@ -197,37 +197,73 @@ static __global__ void product_kernel(float *c, const uint16_t *a, const uint16_
         c[(t / 4 + i / 2 * 8) * 8 + t % 4 * 2 + i % 2] = sum[i];
 }
 
-static void test_product_by_fragments(void **state)
+/* The same of e4m3, K = 32; b by columns: b[n][k]. */
+static __global__ void product_e4m3_kernel(float *c, const uint8_t *a, const uint8_t *b)
 {
-    (void)state;
-    uint32_t in[CONFORM_IN];
-    uint16_t a[256], b[128], *device_a, *device_b;
+    uint32_t g = lane_id() / 4, t = lane_id() % 4, fa[4], fb[2];
+    for (uint32_t i = 0; i < 4; i++)
+        fa[i] = *(const uint32_t *)(a + (g + i % 2 * 8) * 32 + i / 2 * 16 + 4 * t);
+    for (uint32_t i = 0; i < 2; i++)
+        fb[i] = *(const uint32_t *)(b + g * 32 + i * 16 + 4 * t);
+    float sum[4] = {0, 0, 0, 0};
+    mma_e4m3(sum, fa, fb);
+    for (uint32_t i = 0; i < 4; i++)
+        c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
+}
+
+static float whole(uint32_t u)
+{
+    return (float)(int)(u % 17) - 8;
+}
+
+/* a [16, k], b [k, 8] of whole numbers; kernel(c, a, b) takes them as T. */
+template <class T> static void check_fragments(void (*kernel)(float *, const T *, const T *), int k, const float *a, const float *b, const T *ta, const T *tb)
+{
+    T *device_a, *device_b;
     float c[128], *device_c;
     cudaStream_t s;
-    conform_input(in);
-    for (int i = 0; i < 256; i++)
-        a[i] = bf16_of_f32((float)(in[i] % 65) - 32);
-    for (int i = 0; i < 128; i++)
-        b[i] = bf16_of_f32((float)(in[i + 256] % 65) - 32);
     assert_int_equal(cudaStreamCreate(&s), cudaSuccess);
-    cudaMalloc((void **)&device_a, sizeof a);
-    cudaMalloc((void **)&device_b, sizeof b);
+    cudaMalloc((void **)&device_a, 16 * k * sizeof *ta);
+    cudaMalloc((void **)&device_b, 8 * k * sizeof *tb);
     cudaMalloc((void **)&device_c, sizeof c);
-    cudaMemcpyAsync(device_a, a, sizeof a, cudaMemcpyHostToDevice, s);
-    cudaMemcpyAsync(device_b, b, sizeof b, cudaMemcpyHostToDevice, s);
-    assert_int_equal(prim_launch(product_kernel, 1, 32, 0, s, device_c, device_a, device_b), cudaSuccess);
+    cudaMemcpyAsync(device_a, ta, 16 * k * sizeof *ta, cudaMemcpyHostToDevice, s);
+    cudaMemcpyAsync(device_b, tb, 8 * k * sizeof *tb, cudaMemcpyHostToDevice, s);
+    assert_int_equal(prim_launch(kernel, 1, 32, 0, s, device_c, device_a, device_b), cudaSuccess);
     cudaMemcpyAsync(c, device_c, sizeof c, cudaMemcpyDeviceToHost, s);
-    for (int m = 0; m < 16; m++)
-        for (int n = 0; n < 8; n++) {
-            float sum = 0;
-            for (int k = 0; k < 16; k++)
-                sum += f32_of_bf16(a[m * 16 + k]) * f32_of_bf16(b[k * 8 + n]);
-            assert_true(c[m * 8 + n] == sum);
-        }
+    for (int i = 0; i < 128; i++) {
+        float sum = 0;
+        for (int j = 0; j < k; j++)
+            sum += a[i / 8 * k + j] * b[j * 8 + i % 8];
+        assert_true(c[i] == sum);
+    }
     cudaFree(device_a);
     cudaFree(device_b);
     cudaFree(device_c);
     cudaStreamDestroy(s);
+}
+
+static void test_product_by_fragments(void **state)
+{
+    (void)state;
+    uint32_t in[CONFORM_IN];
+    float a[512], b[256];
+    uint16_t bf16_a[256], bf16_b[128];
+    uint8_t e4m3_a[512], e4m3_b[256];
+    conform_input(in);
+    for (int i = 0; i < 512; i++)
+        a[i] = whole(in[i]);
+    for (int i = 0; i < 256; i++)
+        b[i] = whole(in[i + 512]);
+    for (int i = 0; i < 256; i++)
+        bf16_a[i] = bf16_of_f32(a[i]);
+    for (int i = 0; i < 128; i++)
+        bf16_b[i] = bf16_of_f32(b[i]);
+    for (int i = 0; i < 512; i++)
+        e4m3_a[i] = (uint8_t)prim_e4m3_of_f32(a[i]);
+    for (int i = 0; i < 256; i++)
+        e4m3_b[i % 8 * 32 + i / 8] = (uint8_t)prim_e4m3_of_f32(b[i]);
+    check_fragments(product_kernel, 16, a, b, bf16_a, bf16_b);
+    check_fragments(product_e4m3_kernel, 32, a, b, e4m3_a, e4m3_b);
 }
 
 /* Every f16 and e4m3 is itself again, and what lies between two goes to the nearer, to the even one in the middle. */
