@@ -27,6 +27,7 @@ all: $(BIN)
 
 include tests/cudaemu/emu.mk
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
+$(call emu_program,test_cudaemu_products,tests/test_cudaemu_products.cpp)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
