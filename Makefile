@@ -43,20 +43,18 @@ BIN   := $(BUILD)/tokmill
 .SECONDARY:
 all: $(BIN)
 
-# The emulation has sanitizer variants of its own.
-ifeq ($(SANITIZE),)
 include tests/cudaemu/emu.mk
+EMU_REST := $(BUILD)/libtokmill.a $(LIBS)
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
-EMU_DEVICE := $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu))
-$(call emu_program,test_cuda,tests/test_cuda.c $(EMU_DEVICE))
-$(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu)
-$(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu)
+$(call emu_program,test_cudaemu_products,tests/test_cudaemu_products.cpp)
+$(call emu_program,test_cuda,tests/test_cuda.c $(EMU_DEVICE),$(EMU_REST))
+$(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu,$(EMU_REST))
+$(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu,$(EMU_REST))
 
 # The whole program, its CUDA device on the emulation.
-test: $(BUILD)/cudaemu/tokmill
+test: $(if $(SANITIZE),,$(BUILD)/cudaemu/tokmill)
 $(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
 	@$(CXX) -o $@ $^ $(LIBS) $(EMU_LIBS)
-endif
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
