@@ -37,8 +37,7 @@ static void linear_op(struct device *base, const struct linear *op)
 static void attention_op(struct device *base, const struct attention *op)
 {
     struct cuda_device *d = cuda_of(base);
-    uint32_t d_head = op->kv->shape.d_head;
-    cuda_grow(d, &d->scratch, cuda_attention_scratch(d, op->step->n_tok, op->step->n_seq, op->q.cols / d_head, d_head));
+    cuda_grow(d, &d->scratch, cuda_attention_scratch(op));
     cuda_need(d, "attention", cuda_attention(d, op));
 }
 
