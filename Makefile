@@ -28,6 +28,9 @@ BIN   := $(BUILD)/tokmill
 .SECONDARY:
 all: $(BIN)
 
+include tests/cudaemu/emu.mk
+$(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
+
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
 

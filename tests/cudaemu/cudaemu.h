@@ -22,8 +22,12 @@
 #endif
 
 /* Where a call stands, for messages: a last argument that nobody gives. */
-struct emu_site { const char *file; int line; };
-#define EMU_AT emu_site at = emu_site{__builtin_FILE(), __builtin_LINE()}
+struct emu_site {
+    const char *file;
+    int line;
+    emu_site(const char *f = __builtin_FILE(), int l = __builtin_LINE()) : file(f), line(l) {}
+};
+#define EMU_AT emu_site at = emu_site()
 
 struct emu_index { uint3 thread, block; dim3 block_dim, grid_dim; };
 extern const emu_index *emu_index_now;
@@ -44,6 +48,7 @@ void emu_fence(void);
 
 enum emu_space { EMU_GLOBAL = 1, EMU_SHARED = 2, EMU_BOTH = 3 };
 void emu_check(const char *what, const void *p, size_t size, size_t align, int space, emu_site at);
+void emu_atomic(const char *what, void *p, size_t size, emu_site at);      /* checks, and orders with fences */
 
 void *emu_shared(const void *key, size_t size, const char *name, emu_site at);
 void *emu_dynamic_shared(void);
@@ -161,13 +166,13 @@ template <class T> DEVICE T warp_max(T v, EMU_AT)
 
 template <class T> DEVICE T emu_atomic_add(T *p, T v, emu_site at)
 {
-    emu_check("atomic_add", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_add", p, sizeof *p, at);
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
 
 template <class T> DEVICE T emu_atomic_max(T *p, T v, emu_site at)
 {
-    emu_check("atomic_max", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_max", p, sizeof *p, at);
     T old = __atomic_load_n(p, __ATOMIC_RELAXED);
     while (v > old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
@@ -176,7 +181,7 @@ template <class T> DEVICE T emu_atomic_max(T *p, T v, emu_site at)
 
 template <class T> DEVICE T emu_atomic_cas(T *p, T old, T v, emu_site at)
 {
-    emu_check("atomic_cas", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_cas", p, sizeof *p, at);
     __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return old;
 }
@@ -191,7 +196,7 @@ DEVICE uint64_t atomic_cas(uint64_t *p, uint64_t old, uint64_t v, EMU_AT) { retu
 
 DEVICE float atomic_add(float *p, float v, EMU_AT)
 {
-    emu_check("atomic_add", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_add", p, sizeof *p, at);
     uint32_t *u = (uint32_t *)p, old = __atomic_load_n(u, __ATOMIC_RELAXED), sum;
     float f;
     do {

@@ -74,7 +74,6 @@ static void make_heap(void)
     heap = (char *)mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (heap == MAP_FAILED)
         emu_fail(nullptr, "no addresses for device memory");
-    watch_faults();
 }
 
 static void grow(size_t end)
@@ -85,7 +84,7 @@ static void grow(size_t end)
     high = (end + PAGE - 1) / PAGE * PAGE;
     protect(PROT_READ | PROT_WRITE);
     emu_hide(heap + from, high - from);
-    memset(heap + from, MARK, high - from);
+    emu_fill(heap + from, MARK, high - from);
 }
 
 /* First fit; a zone before the first block and behind each. */
@@ -111,13 +110,14 @@ cudaError_t cudaMalloc(void **p, size_t size)
         return stream_error(cudaErrorMemoryAllocation);
     if (!heap)
         make_heap();
+    watch_faults();                    /* each time: a test program may watch, too */
     size_t at = place(size);
     memory_open();
     grow(at + size + ALIGN + ZONE);
     block[at] = size;
     used += size;
     emu_show(heap + at, size);
-    memset(heap + at, 0xff, size);
+    emu_fill(heap + at, 0xff, size);
     memory_close();
     *p = heap + at;
     return cudaSuccess;
@@ -135,10 +135,8 @@ static void check_block(size_t at, size_t size)
 
 void memory_check(void)
 {
-#ifndef EMU_ASAN                       /* which stops at the write */
     for (auto &b : block)
         check_block(b.first, b.second);
-#endif
 }
 
 cudaError_t cudaFree(void *p)
@@ -154,7 +152,7 @@ cudaError_t cudaFree(void *p)
         emu_fail(nullptr, "cudaFree of %p, which is no allocation", p);
     memory_open();
     memory_check();
-    memset(heap + at, MARK, b->second);
+    emu_fill(heap + at, MARK, b->second);
     emu_hide(heap + at, b->second);
     memory_close();
     used -= b->second;
