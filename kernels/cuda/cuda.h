@@ -63,9 +63,8 @@ cudaError_t cuda_rope_store(struct cuda_device *d, const struct rope_store *op);
 cudaError_t cuda_attention(struct cuda_device *d, const struct attention *op);
 size_t      cuda_attention_scratch(const struct cuda_device *d, uint32_t max_tok, uint32_t max_seq, uint32_t n_head, uint32_t d_head);
 
-/* sample.cu: rows and edits are on the device here. */
-cudaError_t cuda_sample(struct cuda_device *d, const struct sample *op, const struct sample_row *rows, const struct logit_edit *edits);
-size_t      cuda_sample_scratch(uint32_t max_out, uint32_t n_vocab);
+/* sample.cu: rows and edits are on the device here; the edits are used up. */
+cudaError_t cuda_sample(struct cuda_device *d, const struct sample *op, const struct sample_row *rows, struct logit_edit *edits);
 
 /* linear.c */
 cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op);

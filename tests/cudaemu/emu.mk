@@ -17,6 +17,9 @@ EMU_FLAGS    := -g -O2 -ffp-contract=off -fno-strict-aliasing -MMD -MP $(EMU_INC
 EMU_CXXFLAGS := -std=c++17 -Wall -Wextra -Wshadow -Werror -fno-exceptions -fno-rtti $(EMU_FLAGS)
 EMU_LIBS     := -rdynamic -ldl -lpthread -lm
 
+EMU_CC_plain  := $(CC)
+EMU_CC_asan   := $(CC)
+EMU_CC_tsan   := $(CLANGXX:%++=%)
 EMU_CXX_plain := $(CXX)
 EMU_CXX_asan  := $(CXX)
 EMU_CXX_tsan  := $(CLANGXX)
@@ -38,6 +41,9 @@ $$(BUILD)/cudaemu/$1/%.o: %.cu
 $$(BUILD)/cudaemu/$1/%.o: %.cpp
 	@mkdir -p $$(@D)
 	@$$(EMU_CXX_$1) $$(EMU_CXXFLAGS) $$(EMU_DEF_$1) $$(EMU_SAN_$1) -c -o $$@ $$<
+$$(BUILD)/cudaemu/$1/%.o: %.c
+	@mkdir -p $$(@D)
+	@$$(EMU_CC_$1) -std=c11 -Wall -Wextra -Wshadow -Werror $$(EMU_FLAGS) $$(EMU_DEF_$1) $$(EMU_SAN_$1) -c -o $$@ $$<
 $$(BUILD)/cudaemu/$1/libcudaemu.a: $$(EMU_CORE:%.cpp=$$(BUILD)/cudaemu/$1/%.o)
 	@rm -f $$@
 	@ar rcs $$@ $$^
@@ -47,9 +53,9 @@ $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_variant,$v)))
 
 define emu_program_variant
 TESTS += $$(BUILD)/tests/$1$$(EMU_SUFFIX_$3)
-$$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(basename $2)) $$(BUILD)/cudaemu/$3/libcudaemu.a
+$$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(basename $2)) $$(BUILD)/cudaemu/$3/libcudaemu.a $$(BUILD)/libtokmill.a
 	@mkdir -p $$(@D)
-	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ -lcmocka $$(EMU_LIBS)
+	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ -lcmocka $$(EMU_LIBS) $$(LDLIBS)
 endef
 emu_program = $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_program_variant,$1,$2,$v)))
 
