@@ -32,6 +32,8 @@ include tests/cudaemu/emu.mk
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
 $(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu,$(BUILD)/libtokmill.a,$(LDLIBS))
 $(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu,$(BUILD)/libtokmill.a,$(LDLIBS))
+$(call emu_program,test_cuda_attention,tests/cudaemu/test_attention.c kernels/cuda/attention.cu kernels/cuda/prefill.cu kernels/cuda/decode.cu,$(BUILD)/libtokmill.a,$(LDLIBS))
+$(call emu_program,test_cudaemu_products,tests/test_cudaemu_products.cpp)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)

@@ -59,7 +59,7 @@ $$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(b
 	@mkdir -p $$(@D)
 	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ $$(filter-out %.a,$4) $$(EMU_LIBS)
 endef
-emu_program = $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_program_variant,$1,$2,$v,$3)))
+emu_program = $(foreach v,$(if $(SANITIZE),,$(EMU_VARIANTS)),$(eval $(call emu_program_variant,$1,$2,$v,$3)))
 
 # ---- nvcc ----
 
