@@ -59,9 +59,10 @@ cudaError_t cuda_gather(struct cuda_device *d, const struct gather *op);
 /* rope.cu */
 cudaError_t cuda_rope_store(struct cuda_device *d, const struct rope_store *op);
 
-/* attention.cu chooses between prefill.cu (tensor cores) and decode.cu (split over the keys), sequence by sequence. */
+/* attention.cu chooses between prefill.cu (tensor cores) and decode.cu (split over the keys), sequence by sequence.  Scratch: of
+ * the op, its n_seq and table_cols being the largest to come; pointers are not looked at. */
 cudaError_t cuda_attention(struct cuda_device *d, const struct attention *op);
-size_t      cuda_attention_scratch(const struct cuda_device *d, uint32_t max_tok, uint32_t max_seq, uint32_t n_head, uint32_t d_head);
+size_t      cuda_attention_scratch(const struct attention *op);
 
 /* sample.cu: rows and edits are on the device here; the edits are used up. */
 cudaError_t cuda_sample(struct cuda_device *d, const struct sample *op, const struct sample_row *rows, struct logit_edit *edits);
