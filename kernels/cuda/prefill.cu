@@ -249,13 +249,13 @@ template <uint32_t D, uint32_t E> DEVICE void unit_run(const struct attention_jo
 template <uint32_t D, uint32_t E> static __global__ void __launch_bounds__(32 * N_WARP, 2) prefill_kernel(struct attention_job j)
 {
     SHARED_DYNAMIC(uint4, shared);
-    SHARED(struct unit<D>, unit, 1);
+    SHARED(struct unit<D>, u, 1);
     struct walk w = {};
     uint32_t seq, at;
     for (uint32_t number = blockIdx.x; walk_to<n_unit<D>>(&w, j, number, &seq, &at); number += gridDim.x) {
-        unit_set<D>(j, unit, seq, at);
+        unit_set<D>(j, u, seq, at);
         block_sync();
-        unit_run<D, E>(j, *unit, shared);
+        unit_run<D, E>(j, *u, shared);
         block_sync();                      /* the next unit overwrites it, and the queries */
     }
 }
