@@ -50,6 +50,7 @@ $(call emu_program,test_cudaemu_products,tests/test_cudaemu_products.cpp)
 $(call emu_program,test_cuda,tests/test_cuda.c $(EMU_DEVICE),$(EMU_REST))
 $(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu,$(EMU_REST))
 $(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu,$(EMU_REST))
+$(call emu_program,test_cuda_attention,tests/cudaemu/test_attention.c kernels/cuda/attention.cu kernels/cuda/prefill.cu kernels/cuda/decode.cu,$(EMU_REST))
 
 # The whole program, its CUDA device on the emulation.
 test: $(if $(SANITIZE),,$(BUILD)/cudaemu/tokmill)
