@@ -220,23 +220,22 @@ static void kv_spoil(struct kv *kv)
     (void)kv;               /* device memory is NaN at first */
 }
 
-/* On this device the sums differ from one way of running a scene to another: each is held against the reference. */
+/* On this device the sums differ from one way of running a scene to another, so each is held against the reference: the
+ * shapes by turns whole, token by token, and in random pieces. */
 static void attention_test(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    for (size_t i = 0, n = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct rng r;
         rng_init(&r, 10 + i);
         if (shapes[i].dtype != DTYPE_BF16)
             continue;
         struct scene c = scene_new(&r, &shapes[i]);
-        for (enum plan plan = WHOLE; plan <= RANDOM; plan++) {
-            struct device *d = open_in((i + plan) % N_SCHEDULE);
-            struct tensor y = scene_run(d, &c, 2 + plan, plan);
-            scene_check(&c, &y);
-            free(y.data);
-            close_cuda(d);
-        }
+        struct device *d = open_in(n % N_SCHEDULE);
+        struct tensor y = scene_run(d, &c, 2, n++ % 3);
+        scene_check(&c, &y);
+        close_cuda(d);
+        free(y.data);
         scene_free(&c);
     }
     emu_set(&plain);
