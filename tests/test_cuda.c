@@ -264,6 +264,19 @@ static void ceilings_test(void **state)
     close_cuda(d);
 }
 
+static void no_room_for_ceilings_test(void **state)
+{
+    (void)state;
+    struct emu_options o = plain;
+    o.memory = (32 << 20) + (64 << 10);        /* the workspace of the products and little more */
+    emu_set(&o);
+    struct device *d = open_cuda();
+    assert_true(isnan(d->ops->peak_flops(d, DTYPE_BF16)));
+    assert_true(isnan(d->ops->peak_bandwidth(d)));
+    close_cuda(d);
+    emu_set(&plain);
+}
+
 /* ---- what goes wrong ---- */
 
 /* In a process of its own: run(d) ends it with status 2 and this on standard error. */
@@ -349,7 +362,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(open_test), cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test),
         cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
         cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
-        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(faults_test),
+        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(no_room_for_ceilings_test),
+        cmocka_unit_test(faults_test),
     };
     plain = emu_get();
     if (argc > 1)
