@@ -6,6 +6,10 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Stores the message for this thread and returns -1, so that `return err_set(...)` is the way out. */
 int err_set(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
@@ -16,9 +20,12 @@ int err_wrap(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *err_text(void);
 
 /* Prints "tokmill: message" on stderr and exits with 2. */
-_Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
-_Noreturn void check_failed(const char *file, int line, const char *what);
+void check_failed(const char *file, int line, const char *what) __attribute__((noreturn));
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond))
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -4,7 +4,7 @@
 
 size_t dtype_size(enum dtype t)
 {
-    static const size_t size[] = { [DTYPE_F32] = 4, [DTYPE_BF16] = 2, [DTYPE_F16] = 2, [DTYPE_I8] = 1, [DTYPE_I32] = 4 };
+    static const size_t size[] = { [DTYPE_F32] = 4, [DTYPE_BF16] = 2, [DTYPE_F16] = 2, [DTYPE_I8] = 1, [DTYPE_I32] = 4, [DTYPE_E4M3] = 1 };
     return size[t];
 }
 
@@ -12,6 +12,7 @@ const char *dtype_name(enum dtype t)
 {
     static const char *const name[] = {
         [DTYPE_F32] = "f32", [DTYPE_BF16] = "bf16", [DTYPE_F16] = "f16", [DTYPE_I8] = "int8", [DTYPE_I32] = "int32",
+        [DTYPE_E4M3] = "fp8_e4m3",
     };
     return name[t];
 }
@@ -62,7 +63,7 @@ void num_to_f32(float *dst, const void *src, enum dtype from, size_t n)
     case DTYPE_F32:  memcpy(dst, src, n * 4); break;
     case DTYPE_BF16: for (size_t i = 0; i < n; i++) dst[i] = bf16_to_f32(h[i]); break;
     case DTYPE_F16:  for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(h[i]); break;
-    case DTYPE_I8: case DTYPE_I32: CHECK(!"a float type");
+    case DTYPE_I8: case DTYPE_I32: case DTYPE_E4M3: CHECK(!"a float type");
     }
 }
 
@@ -73,6 +74,6 @@ void num_from_f32(void *dst, enum dtype to, const float *src, size_t n)
     case DTYPE_F32:  memcpy(dst, src, n * 4); break;
     case DTYPE_BF16: for (size_t i = 0; i < n; i++) h[i] = bf16_from_f32(src[i]); break;
     case DTYPE_F16:  for (size_t i = 0; i < n; i++) h[i] = f16_from_f32(src[i]); break;
-    case DTYPE_I8: case DTYPE_I32: CHECK(!"a float type");
+    case DTYPE_I8: case DTYPE_I32: case DTYPE_E4M3: CHECK(!"a float type");
     }
 }

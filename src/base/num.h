@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I8, DTYPE_I32 };
+enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I8, DTYPE_I32, DTYPE_E4M3 };
 
 size_t      dtype_size(enum dtype t);      /* bytes of one element */
 const char *dtype_name(enum dtype t);      /* "f32", "bf16", ... */

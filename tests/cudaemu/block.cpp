@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-enum { LANES = 32, MOST_WARPS = 32, MOST_COPIES = 256 };
+enum { LANES = 32, MOST_WARPS = 32, MOST_COPIES = 256, MOST_SEEN = 1024 };
 
 /* Under TSan a thread of the device is a fiber's history; blocks that follow each other need different ones, or
  * everything in them would look ordered. */
@@ -23,6 +23,8 @@ struct thread {
     emu_site at;                       /* where it waits, or waited last */
     emu_copy copy[MOST_COPIES];        /* under way, oldest first */
     uint32_t n_copy, group;
+    bool fenced;                       /* since its last atomic, which was on `atomic` */
+    void *atomic;
 };
 
 struct warp {
@@ -45,12 +47,14 @@ static struct {
     int phase;
     uint32_t rank[MOST_WARPS], by_rank[MOST_WARPS], ready;     /* bit r of ready: the warp of rank r has a lane that can run */
     uint32_t lane_turn;
+    struct { const uint64_t *p; uint64_t was[2]; } seen[MOST_SEEN];
+    uint32_t n_seen;
 } blk;
 
-static set sets[N_SET];
+static set *const sets = new set[N_SET];         /* never freed: its fibers never return */
 static thread *me;                     /* NULL: the host */
 static emu_fiber host;
-static char launch_sync, done_sync, fence_sync;
+static char launch_sync, done_sync;
 const emu_index *emu_index_now;
 
 static uint32_t number(const thread *t) { return t->index.thread.x; }
@@ -223,12 +227,38 @@ void emu_block_sync(emu_site at)
     sync_acquire(sync);
 }
 
-/* A fence orders this thread's accesses with those of every thread that fenced before: more than a GPU promises, which
- * needs an atomic in between; but where one of the two fences is missing there is no order, as on a GPU. */
+/* A fence and then an atomic publish what was before; an atomic and then a fence see what others published there.  (What
+ * stands between the fence and the atomic is published too, which is more than a GPU promises.) */
 void emu_fence(void)
 {
-    sync_release(&fence_sync);
-    sync_acquire(&fence_sync);
+    if (me->atomic)
+        sync_acquire(me->atomic);
+    me->fenced = true;
+}
+
+void emu_atomic(const char *what, void *p, size_t size, emu_site at)
+{
+    emu_check(what, p, size, size, EMU_BOTH, at);
+    if (me->fenced)
+        sync_release(p);
+    me->fenced = false;
+    me->atomic = p;
+}
+
+/* ---- read-only loads: what the first of them saw must still be there when the grid has run ---- */
+
+void emu_readonly(const void *p)
+{
+    if (blk.n_seen < MOST_SEEN)
+        blk.seen[blk.n_seen++] = {(const uint64_t *)p, {((const uint64_t *)p)[0], ((const uint64_t *)p)[1]}};
+}
+
+static void check_readonly(void)
+{
+    for (uint32_t i = 0; i < blk.n_seen; i++)
+        if (blk.seen[i].p[0] != blk.seen[i].was[0] || blk.seen[i].p[1] != blk.seen[i].was[1])
+            emu_fail(nullptr, "a read-only load at %p, which the kernel writes", (const void *)blk.seen[i].p);
+    blk.n_seen = 0;
 }
 
 /* ---- cp.async ---- */
@@ -308,6 +338,8 @@ static void begin_threads(set *s, uint3 block)
         t->index = emu_index{uint3{i, 0, 0}, block, dim3{blk.n_thread, 1, 1}, blk.kernel->grid};
         t->waits = nullptr;
         t->n_copy = t->group = 0;
+        t->fenced = false;
+        t->atomic = nullptr;
     }
 }
 
@@ -330,6 +362,7 @@ static void run_block(set *s, uint3 block)
     for (uint32_t w = blk.n_warp; emu_opt.schedule == EMU_RANDOM && w > 1; w--)
         swap_ranks(w - 1, emu_random() % w);
     shared_begin(blk.kernel->dynamic_shared);
+    sync_release(&launch_sync);
     go_to(next_thread(), &host);
     shared_end(blk.kernel);
 }
@@ -344,11 +377,11 @@ void block_run_grid(const emu_kernel *k)
         std::swap(order[n - 1], order[emu_random() % n]);
     blk.kernel = k;
     fiber_host(&host);
-    sync_release(&launch_sync);
     for (size_t i = 0; i < order.size(); i++) {
         uint32_t b = order[i];
         run_block(&sets[i % N_SET], uint3{b % g.x, b / g.x % g.y, b / g.x / g.y});
     }
     sync_acquire(&done_sync);
+    check_readonly();
     blk.kernel = nullptr;
 }

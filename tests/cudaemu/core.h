@@ -45,6 +45,7 @@ void shared_begin(size_t dynamic);
 void shared_end(const emu_kernel *k);              /* checks what lies between */
 bool shared_holds(const void *p, size_t size);
 bool shared_is(const void *p);                     /* within the arena at all */
+void emu_fill(char *p, int byte, size_t n);        /* memset that no sanitizer sees */
 
 enum { MOST_SHARED = 227 << 10, PLAIN_SHARED = 48 << 10 };      /* sm_90: per block with and without the opt-in */
 

@@ -22,8 +22,12 @@
 #endif
 
 /* Where a call stands, for messages: a last argument that nobody gives. */
-struct emu_site { const char *file; int line; };
-#define EMU_AT emu_site at = emu_site{__builtin_FILE(), __builtin_LINE()}
+struct emu_site {
+    const char *file;
+    int line;
+    emu_site(const char *f = __builtin_FILE(), int l = __builtin_LINE()) : file(f), line(l) {}
+};
+#define EMU_AT emu_site at = emu_site()
 
 struct emu_index { uint3 thread, block; dim3 block_dim, grid_dim; };
 extern const emu_index *emu_index_now;
@@ -44,6 +48,9 @@ void emu_fence(void);
 
 enum emu_space { EMU_GLOBAL = 1, EMU_SHARED = 2, EMU_BOTH = 3 };
 void emu_check(const char *what, const void *p, size_t size, size_t align, int space, emu_site at);
+void emu_atomic(const char *what, void *p, size_t size, emu_site at);      /* checks, and orders with fences */
+
+void emu_readonly(const void *p);                      /* 16 bytes that the kernel must not write */
 
 void *emu_shared(const void *key, size_t size, const char *name, emu_site at);
 void *emu_dynamic_shared(void);
@@ -133,19 +140,16 @@ DEVICE uint32_t warp_ballot(bool yes, EMU_AT) { return emu_vote("warp_ballot", y
 DEVICE bool     warp_any(bool yes, EMU_AT)    { return emu_vote("warp_any", yes, at) != 0; }
 DEVICE bool     warp_all(bool yes, EMU_AT)    { return emu_vote("warp_all", yes, at) == ~0u; }
 
-/* The steps of prim.h, for all lanes at once. */
+/* The steps of prim.h that lead to this lane's result, in its order: v[i] is what lane i ^ lane_id() has. */
 template <class T, class F> DEVICE T emu_butterfly(const emu_lane *all, F join)
 {
-    T v[32], w[32];
-    for (int i = 0; i < 32; i++)
-        v[i] = emu_value<T>(&all[i]);
-    for (int step = 16; step; step /= 2) {
-        for (int i = 0; i < 32; i++)
-            w[i] = join(v[i], v[i ^ step]);
-        for (int i = 0; i < 32; i++)
-            v[i] = w[i];
-    }
-    return v[lane_id()];
+    T v[32];
+    for (uint32_t i = 0; i < 32; i++)
+        v[i] = emu_value<T>(&all[i ^ lane_id()]);
+    for (uint32_t step = 16; step; step /= 2)
+        for (uint32_t i = 0; i < step; i++)
+            v[i] = join(v[i], v[i + step]);
+    return v[0];
 }
 
 template <class T> DEVICE T warp_sum(T v, EMU_AT)
@@ -161,13 +165,13 @@ template <class T> DEVICE T warp_max(T v, EMU_AT)
 
 template <class T> DEVICE T emu_atomic_add(T *p, T v, emu_site at)
 {
-    emu_check("atomic_add", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_add", p, sizeof *p, at);
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
 
 template <class T> DEVICE T emu_atomic_max(T *p, T v, emu_site at)
 {
-    emu_check("atomic_max", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_max", p, sizeof *p, at);
     T old = __atomic_load_n(p, __ATOMIC_RELAXED);
     while (v > old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
@@ -176,7 +180,7 @@ template <class T> DEVICE T emu_atomic_max(T *p, T v, emu_site at)
 
 template <class T> DEVICE T emu_atomic_cas(T *p, T old, T v, emu_site at)
 {
-    emu_check("atomic_cas", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_cas", p, sizeof *p, at);
     __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return old;
 }
@@ -191,7 +195,7 @@ DEVICE uint64_t atomic_cas(uint64_t *p, uint64_t old, uint64_t v, EMU_AT) { retu
 
 DEVICE float atomic_add(float *p, float v, EMU_AT)
 {
-    emu_check("atomic_add", p, sizeof *p, sizeof *p, EMU_BOTH, at);
+    emu_atomic("atomic_add", p, sizeof *p, at);
     uint32_t *u = (uint32_t *)p, old = __atomic_load_n(u, __ATOMIC_RELAXED), sum;
     float f;
     do {
@@ -218,11 +222,13 @@ DEVICE void store16(void *p, uint4 v, EMU_AT)
 DEVICE uint4 load16_readonly(const void *p, EMU_AT)
 {
     emu_check("load16_readonly", p, 16, 16, EMU_GLOBAL, at);
+    emu_readonly(p);
     return *(const uint4 *)p;
 }
 DEVICE uint4 load16_once(const void *p, EMU_AT)
 {
     emu_check("load16_once", p, 16, 16, EMU_GLOBAL, at);
+    emu_readonly(p);
     return *(const uint4 *)p;
 }
 

@@ -9,7 +9,7 @@
 
 #include "core.h"
 
-enum { ALIGN = 256, ZONE = 256, MARK = 0xa5, PAGE = 4096 };
+enum { ALIGN = 256, ZONE = 256, MARK = 0xa5, PAGE = 4096, HUGE = 2 << 20 };
 static const size_t HEAP = (size_t)1 << 36;        /* addresses; memory is what is touched */
 
 static char *heap;
@@ -51,7 +51,7 @@ static void watch_faults(void)
 
 static void protect(int prot)
 {
-    if (high && mprotect(heap, (high + PAGE - 1) / PAGE * PAGE, prot))
+    if (high && mprotect(heap, high, prot))
         emu_fail(nullptr, "mprotect of device memory failed");
 }
 
@@ -71,10 +71,11 @@ void memory_close(void)
 
 static void make_heap(void)
 {
-    heap = (char *)mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    heap = (char *)mmap(nullptr, HEAP + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (heap == MAP_FAILED)
         emu_fail(nullptr, "no addresses for device memory");
-    watch_faults();
+    heap += HUGE - (uintptr_t)heap % HUGE;
+    madvise(heap, HEAP, MADV_HUGEPAGE);        /* so that protect has few pages to change */
 }
 
 static void grow(size_t end)
@@ -82,10 +83,10 @@ static void grow(size_t end)
     if (end <= high)
         return;
     size_t from = high;
-    high = (end + PAGE - 1) / PAGE * PAGE;
+    high = (end + HUGE - 1) / HUGE * HUGE;
     protect(PROT_READ | PROT_WRITE);
     emu_hide(heap + from, high - from);
-    memset(heap + from, MARK, high - from);
+    emu_fill(heap + from, MARK, high - from);
 }
 
 /* First fit; a zone before the first block and behind each. */
@@ -111,13 +112,14 @@ cudaError_t cudaMalloc(void **p, size_t size)
         return stream_error(cudaErrorMemoryAllocation);
     if (!heap)
         make_heap();
+    watch_faults();                    /* each time: a test program may watch, too */
     size_t at = place(size);
     memory_open();
     grow(at + size + ALIGN + ZONE);
     block[at] = size;
     used += size;
     emu_show(heap + at, size);
-    memset(heap + at, 0xff, size);
+    emu_fill(heap + at, 0xff, size);
     memory_close();
     *p = heap + at;
     return cudaSuccess;
@@ -135,10 +137,8 @@ static void check_block(size_t at, size_t size)
 
 void memory_check(void)
 {
-#ifndef EMU_ASAN                       /* which stops at the write */
     for (auto &b : block)
         check_block(b.first, b.second);
-#endif
 }
 
 cudaError_t cudaFree(void *p)
@@ -154,7 +154,7 @@ cudaError_t cudaFree(void *p)
         emu_fail(nullptr, "cudaFree of %p, which is no allocation", p);
     memory_open();
     memory_check();
-    memset(heap + at, MARK, b->second);
+    emu_fill(heap + at, MARK, b->second);
     emu_hide(heap + at, b->second);
     memory_close();
     used -= b->second;

@@ -17,10 +17,10 @@ static size_t top;                     /* of what is in use, the last zone inclu
 static struct array array[MOST_ARRAYS];
 static int n_array;
 
-static void fill(char *p, int byte, size_t n)
+void emu_fill(char *p, int byte, size_t n)
 {
-#ifdef EMU_TSAN
-    for (size_t i = 0; i < n; i++)     /* TSan would see memset */
+#if defined EMU_ASAN || defined EMU_TSAN
+    for (size_t i = 0; i < n; i++)     /* they would see memset */
         ((volatile char *)p)[i] = (char)byte;
 #else
     memset(p, byte, n);
@@ -48,8 +48,8 @@ static void *add(const void *key, size_t size, const char *name)
         emu_fail(nullptr, "shared memory of more than %d bytes or %d arrays", ARENA, MOST_ARRAYS);
     array[n_array++] = {key, name, start, size};
     top += padded + ZONE;
-    fill(arena + start, 0xff, size);
-    fill(arena + start + size, MARK, top - start - size);
+    emu_fill(arena + start, 0xff, size);
+    emu_fill(arena + start + size, MARK, top - start - size);
     emu_show(arena + start, size);
     return arena + start;
 }
@@ -67,7 +67,7 @@ void shared_begin(size_t dynamic)
         arena = (char *)p;
     }
     emu_hide(arena, ARENA);
-    fill(arena, MARK, ZONE);
+    emu_fill(arena, MARK, ZONE);
     top = ZONE;
     n_array = 0;
     add(nullptr, dynamic, "dynamic shared memory");

@@ -1,10 +1,10 @@
-/* tensor.cpp - tensor cores in software, a lane's part of the result, and f16.  Fragments: prim.h. */
+/* tensor.cpp - tensor cores in software, a lane's part of the result, and f16.  Fragments: prim.h.  (__builtin_memcpy: core.h.) */
 #include "core.h"
 
 static float f32(uint32_t bits)
 {
     float x;
-    memcpy(&x, &bits, 4);
+    __builtin_memcpy(&x, &bits, 4);
     return x;
 }
 
@@ -55,7 +55,7 @@ void emu_mma_e4m3(float c[4], const emu_lane *all, uint32_t lane) { multiply(c, 
 uint32_t emu_f16_of_f32(float x)
 {
     uint32_t u;
-    memcpy(&u, &x, 4);
+    __builtin_memcpy(&u, &x, 4);
     uint32_t sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
     if (a > 0x7f800000)
         return 0x7fff;
@@ -63,7 +63,7 @@ uint32_t emu_f16_of_f32(float x)
         return sign | 0x7c00;
     if (a < 0x38800000) {                          /* 2^-14: steps of 2^-24, which is half an ulp of 1 */
         float y = f32(a) + 0.5f;
-        memcpy(&u, &y, 4);
+        __builtin_memcpy(&u, &y, 4);
         return sign | (u - 0x3f000000);
     }
     return sign | (((a + 0xfff + (a >> 13 & 1)) >> 13) - (112 << 10));
