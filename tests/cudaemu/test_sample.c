@@ -164,6 +164,28 @@ static void large_test(void **state)
     random_calls(20011, 3, 2);
 }
 
+/* Many draws among equal tokens that one warp looks at, in several rounds: none is passed over for a bound on its number. */
+static void draw_test(void **state)
+{
+    (void)state;
+    enum { N = 8192 };
+    struct call *c = mem_alloc(sizeof *c);
+    *c = (struct call){ .n_row = MOST_ROWS, .n = N, .scale = 1, .logits = mem_array((size_t)MOST_ROWS * N, sizeof *c->logits) };
+    for (uint32_t i = 0; i < MOST_ROWS * N; i++)
+        c->logits[i] = i % 2048 < 128 ? 0 : -INFINITY;
+    schedule_set(0);
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        static struct sampled want, got;
+        for (uint32_t i = 0; i < MOST_ROWS; i++)
+            c->rows[i] = (struct sample_row){ .temperature = 1, .top_p = 1, .seed = seed, .stream = i, .n_top = -1 };
+        run_cpu(c, &want);
+        run_cuda(c, &got);
+        compare(c, &want, &got);
+    }
+    free(c->logits);
+    free(c);
+}
+
 /* Every filter where it meets equal values, on the list and on the row. */
 static void tie_test(void **state)
 {
@@ -308,8 +330,8 @@ static void logprob_test(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_test), cmocka_unit_test(large_test), cmocka_unit_test(tie_test), cmocka_unit_test(edge_test),
-        cmocka_unit_test(logprob_test),
+        cmocka_unit_test(small_test), cmocka_unit_test(large_test), cmocka_unit_test(draw_test),
+        cmocka_unit_test(tie_test), cmocka_unit_test(edge_test), cmocka_unit_test(logprob_test),
     };
     devices_open();
     on_device_open();
