@@ -1,4 +1,4 @@
-# make | make test | make asan | make bench | make man | make install PREFIX= DESTDIR= | make clean
+# make [CUDA=no] | make test | make asan | make bench | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 CC      ?= gcc
 OPT     ?= -O2
@@ -8,7 +8,7 @@ VERSION := 0.1.0
 PKGS     := libzstd jansson libpcre2-8 libutf8proc zlib
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 ALLFLAGS  = -std=c11 -g $(OPT) $(WARN) -MMD -MP -Isrc -I. -DTOKMILL_VERSION='"$(VERSION)"' $(SANITIZE) $(CFLAGS)
-LDLIBS   := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
+LIBS     := -lzstd -ljansson -lpcre2-8 -lutf8proc -lz -ldnnl -ldl -lpthread -lm
 
 # kernels/cpu/vec_*.c are compiled once for each instruction set; the device picks at run time.
 AVX2   := -mavx2 -mfma -mf16c
@@ -17,11 +17,26 @@ AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx5
 # AMX is no tier of its own; its products stand apart.
 $(BUILD)/kernels/cpu/panel_amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-bf16 -mamx-int8
 
-SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c))
+# The CUDA device is built where there is the toolkit: nvcc on the PATH or in /usr/local/cuda.  CUDA=FOLDER is another one,
+# CUDA=no builds without.  SASS for Hopper, and PTX that the driver compiles for other GPUs from sm_80 on.
+CUDA ?= $(or $(patsubst %/bin/nvcc,%,$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))),no)
+ifeq ($(CUDA),no)
+CUDA_SRC := kernels/cuda/absent.c
+LDLIBS   := $(LIBS)
+else
+CUDA_SRC := $(filter-out %/absent.c,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu))
+NVCC     := $(CUDA)/bin/nvcc
+NVFLAGS  := -std=c++17 -O3 -objtemp -MMD -MP -Isrc -I. -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80 \
+            -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+LDLIBS   := $(LIBS) -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcudart_static -lrt
+$(BUILD)/kernels/cuda/%.o: CFLAGS += -isystem $(CUDA)/include
+endif
+
+SRC   := $(filter-out kernels/cpu/vec_%,$(wildcard src/*/*.c kernels/*.c kernels/cpu/*.c)) $(CUDA_SRC)
 VEC   := $(wildcard kernels/cpu/vec_*.c)
-OBJ   := $(SRC:%.c=$(BUILD)/%.o) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
+OBJ   := $(patsubst %,$(BUILD)/%.o,$(SRC:.c=)) $(foreach t,base avx2 avx512,$(VEC:%.c=$(BUILD)/%.$t.o))
 LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out tests/test_cuda.c,$(wildcard tests/test_*.c)))
 BIN   := $(BUILD)/tokmill
 
 .PHONY: all test asan bench man install clean
@@ -29,12 +44,24 @@ BIN   := $(BUILD)/tokmill
 all: $(BIN)
 
 include tests/cudaemu/emu.mk
+EMU_REST := $(BUILD)/libtokmill.a $(LIBS)
 $(call emu_program,test_cudaemu,tests/test_cudaemu.cpp tests/cudaemu/conformance.cu tests/cudaemu/misuse.cu tests/cudaemu/planted.cu)
-$(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu)
-$(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu)
+$(call emu_program,test_cudaemu_products,tests/test_cudaemu_products.cpp)
+$(call emu_program,test_cuda,tests/test_cuda.c $(EMU_DEVICE),$(EMU_REST))
+$(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu kernels/cuda/rope.cu,$(EMU_REST))
+$(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu,$(EMU_REST))
+
+# The whole program, its CUDA device on the emulation.
+test: $(if $(SANITIZE),,$(BUILD)/cudaemu/tokmill)
+$(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
+	@$(CXX) -o $@ $^ $(LIBS) $(EMU_LIBS)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@$(NVCC) $(NVFLAGS) -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

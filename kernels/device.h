@@ -157,9 +157,12 @@ struct device_ops {
     void (*gather)(struct device *d, const struct gather *op);
     void (*sample)(struct device *d, const struct sample *op);
 
-    /* Measured on the machine at hand, about a second each: matrix FLOP/s of the type (int8: op/s), read bytes/s. */
+    /* Measured on the machine at hand, about a second each: matrix FLOP/s of the type (int8: op/s; NaN: it does not
+     * multiply that), read bytes/s. */
     double (*peak_flops)(struct device *d, enum dtype dtype);
     double (*peak_bandwidth)(struct device *d);
+
+    double (*energy)(struct device *d);        /* joules that the device has used since some moment; NaN: it cannot tell */
 };
 
 struct device {

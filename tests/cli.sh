@@ -9,7 +9,8 @@ name=${case_file%.sh}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 PATH=$build:$PATH
-export PATH root
+CUDA_VISIBLE_DEVICES=      # a GPU's answers may differ in a token
+export PATH root CUDA_VISIBLE_DEVICES
 
 (cd "$work" && exec sh "$case_file") >"$work.out" 2>"$work.err"
 echo $? >"$work.exit"

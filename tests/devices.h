@@ -1,24 +1,10 @@
-/* devices.h - for the tests of ops: the CPU device with 1, 2 and 3 threads and any instruction set that the machine has,
- * tensors, and how near is near enough. */
+/* devices.h - for the tests of ops: the CPU device with 1, 2 and 3 threads and any instruction set that the machine has. */
 #ifndef TESTS_DEVICES_H
 #define TESTS_DEVICES_H
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/clock.h"
-#include "base/err.h"
-#include "base/mem.h"
-#include "base/rng.h"
 #include "kernels/cpu/cpu.h"
+#include "tests/tensors.h"
 
 enum { MOST_THREADS = 3 };
 
@@ -85,55 +71,5 @@ static inline bool asked_for_speed(int argc, char **argv, void (*speed)(struct d
         printf("%-44s %10.1f us %8.2f GB/s %8.1f GFLOP/s\n", name, (double)best_ns * 1e-3,                     \
                (double)(bytes) / (double)best_ns, (double)(flops) / (double)best_ns);                          \
     } while (0)
-
-/* ---- tensors ---- */
-
-static inline size_t tensor_size(const struct tensor *t)
-{
-    return (size_t)t->rows * t->cols * dtype_size(t->dtype);
-}
-
-static inline struct tensor tensor_new(uint32_t rows, uint32_t cols, enum dtype dtype)
-{
-    struct tensor t = { .dtype = dtype, .rows = rows, .cols = cols };
-    t.data = mem_alloc(tensor_size(&t));
-    return t;
-}
-
-static inline void set(struct tensor *t, size_t i, float x)
-{
-    num_from_f32((char *)t->data + i * dtype_size(t->dtype), t->dtype, &x, 1);
-}
-
-static inline double get(const struct tensor *t, size_t i)
-{
-    float x;
-    num_to_f32(&x, (const char *)t->data + i * dtype_size(t->dtype), t->dtype, 1);
-    return (double)x;
-}
-
-static inline struct tensor tensor_random(struct rng *r, uint32_t rows, uint32_t cols, enum dtype dtype)
-{
-    struct tensor t = tensor_new(rows, cols, dtype);
-    for (size_t i = 0; i < (size_t)rows * cols; i++)
-        set(&t, i, rng_normal(r));
-    return t;
-}
-
-static inline float *floats_random(struct rng *r, size_t n)
-{
-    float *x = mem_array(n, sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = rng_normal(r);
-    return x;
-}
-
-/* Half a step of the type, relative, and a bit for the f32 sums on the way. */
-static inline void close_to(double got, double want, enum dtype type, double scale)
-{
-    double most = (type == DTYPE_BF16 ? 0x1p-8 : 0) * fabs(want) + 2e-6 * scale;
-    if (!(fabs(got - want) <= most))
-        fail_msg("%.9g, but it should be %.9g (to within %.3g)", got, want, most);
-}
 
 #endif

@@ -370,14 +370,8 @@ static void test_sameness(void **state)
 static void test_open_refuses(void **state)
 {
     (void)state;
-    static const struct { const char *name, *message; } bad[] = {
-        { "cuda:0", "device \"cuda:0\": this build has no CUDA device; use \"cpu\" or \"auto\"" },
-        { "gpu", "unknown device \"gpu\"; use \"auto\", \"cpu\" or \"cuda:N\"" },
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_null(device_open(bad[i].name, DTYPE_F32, 1));
-        assert_string_equal(err_text(), bad[i].message);
-    }
+    assert_null(device_open("gpu", DTYPE_F32, 1));
+    assert_string_equal(err_text(), "unknown device \"gpu\"; use \"auto\", \"cpu\" or \"cuda:N\"");
     assert_null(device_open("cpu", DTYPE_I8, 1));
 }
 

@@ -38,6 +38,8 @@ static inline struct cpu_device *cpu_of(struct device *d)
 void *cpu_scratch(struct cpu_device *cpu, int thread, size_t size);
 void *cpu_scratch_shared(struct cpu_device *cpu, size_t size);     /* the same for all threads; asked for outside of a job */
 
+struct device *cpu_open(enum dtype compute, int n_thread);         /* n_thread 0: all cores */
+
 /* linear.c */
 struct weight *cpu_weight_pack(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype);
 size_t         cpu_weight_size(const struct weight *w);

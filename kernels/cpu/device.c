@@ -1,5 +1,6 @@
 #define _DEFAULT_SOURCE     /* syscall */
 #include <cpuid.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,12 @@ static void cpu_sync(struct device *d)
     (void)d;                /* every op returns when it is done */
 }
 
+static double cpu_energy(struct device *d)
+{
+    (void)d;
+    return (double)NAN;
+}
+
 void *cpu_scratch(struct cpu_device *cpu, int thread, size_t size)
 {
     struct cpu_scratch *s = &cpu->scratch[thread];
@@ -101,6 +108,7 @@ static const struct device_ops ops = {
     .sample = cpu_sample,
     .peak_flops = cpu_peak_flops,
     .peak_bandwidth = cpu_peak_bandwidth,
+    .energy = cpu_energy,
 };
 
 /* AMX's registers are large, so the kernel gives them to those who ask (Documentation/arch/x86/xstate.rst). */
@@ -131,7 +139,7 @@ static void describe(struct device *d, enum cpu_tier tier, int n_thread)
              tier_text[tier]);
 }
 
-static struct device *cpu_open(enum dtype compute, int n_thread)
+struct device *cpu_open(enum dtype compute, int n_thread)
 {
     struct cpu_device *cpu = mem_alloc(sizeof *cpu);
     if (n_thread <= 0)
@@ -143,19 +151,4 @@ static struct device *cpu_open(enum dtype compute, int n_thread)
     cpu->gemm = gemm_open(n_thread);
     describe(&cpu->base, cpu->tier, n_thread);
     return &cpu->base;
-}
-
-struct device *device_open(const char *name, enum dtype compute, int n_thread)
-{
-    if (compute != DTYPE_F32 && compute != DTYPE_BF16) {
-        err_set("the CPU device computes in f32 or bf16, not in \"%s\"", dtype_name(compute));
-        return NULL;
-    }
-    if (!strcmp(name, "auto") || !strcmp(name, "cpu"))
-        return cpu_open(compute, n_thread);
-    if (!strncmp(name, "cuda", 4))
-        err_set("device \"%s\": this build has no CUDA device; use \"cpu\" or \"auto\"", name);
-    else
-        err_set("unknown device \"%s\"; use \"auto\", \"cpu\" or \"cuda:N\"", name);
-    return NULL;
 }

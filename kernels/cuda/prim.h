@@ -1,7 +1,7 @@
 /* prim.h - everything special that a kernel may do, and the only file with intrinsics and inline PTX.
  *
  * The same .cu files are compiled twice: by nvcc for the GPU, where the functions below are one instruction or two, and
- * as plain C++ for the host in the tests, where "cudaemu.h" has functions of the same names that check their use.
+ * as plain C++ for the host in the tests, where cudaemu.h has functions of the same names that check their use.
  *
  * What holds for every kernel:
  *   - `static __global__ void NAME_kernel(...)`, no globals; blocks have one dimension, a multiple of 32 threads.
@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #ifndef __CUDACC__
-#include "cudaemu.h"           /* tests/cudaemu/ */
+#include <cudaemu.h>           /* tests/cudaemu/ */
 #else
 #include <cuda_runtime.h>
 
@@ -143,7 +143,8 @@ DEVICE void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* c [16, 8] += a [16, 32] b [32, 8], four e4m3 a word: a[0] row g, columns 4t .. 4t+3; from sm_89 on. */
+/* c [16, 8] += a [16, 32] b [32, 8], from sm_89 on.  Four e4m3 a word: a[0] row g, columns 4t .. 4t+3, a[1] row g+8, a[2] and
+ * a[3] the same 16 columns on; b[0] rows 4t .. 4t+3 of column g, b[1] 16 rows on.  The sum may be kept in fewer than 24 bits. */
 DEVICE void mma_e4m3(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
 #if __CUDA_ARCH__ >= 890

@@ -97,6 +97,7 @@ struct run {
     struct price price;
     char model_name[256];
     double load_s, warmup_s;
+    double energy_j;                   /* of the device, when the pipeline started */
     atomic_bool started;               /* the pipeline runs: a signal drains it */
 };
 
@@ -312,6 +313,7 @@ static struct run_facts facts_of(const struct run *r)
 {
     static const char *const orders[] = { "fcfs", "longest", "prefix" };
     enum dtype peak_type = r->model->weight_dtype;
+    double energy_j = r->device->ops->energy(r->device) - r->energy_j;         /* before the peaks are measured */
     return (struct run_facts){
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
         .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .corpus = r->corpora[0],
@@ -320,7 +322,7 @@ static struct run_facts facts_of(const struct run *r)
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
         .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(), .peak_flops = r->device->ops->peak_flops(r->device, peak_type),
-        .peak_bandwidth = r->device->ops->peak_bandwidth(r->device),
+        .peak_bandwidth = r->device->ops->peak_bandwidth(r->device), .energy_j = energy_j,
     };
 }
 
@@ -391,6 +393,7 @@ int cmd_run(int argc, char **argv)
     open_engine(&r);
     find_price(&r);
     open_pipeline(&r);
+    r.energy_j = r.device->ops->energy(r.device);
     pipeline_start(&r.pipe);
     r.started = true;
     engine_run(r.engine, r.pipe.in, r.pipe.out, &stop_asked);

@@ -46,7 +46,7 @@ static const struct column summary_columns[] = {
     {"kv_bytes", COLUMN_U64, FACT(kv_bytes)}, {"weight_bytes", COLUMN_U64, FACT(weight_bytes)}, {"max_rss_bytes", COLUMN_U64, FACT(max_rss_bytes)},
     {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
     {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
-    {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FIELD(energy_j)},
+    {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FACT(energy_j)},
     {0},
 };
 
@@ -211,7 +211,7 @@ static void make_validity(struct summary *s)
 void results_make(struct summary *s, struct meter *m, const struct run_facts *facts)
 {
     *s = (struct summary){ .tokmill_version = TOKMILL_VERSION, .facts = *facts, .lines = m->lines, .done = m->done, .failed = m->failed,
-        .steps = m->n_step, .preemptions = m->preemptions, .kv_blocks_used_max = m->kv_used_max, .scored = m->scored, .matched = m->matched, .energy_j = NAN };
+        .steps = m->n_step, .preemptions = m->preemptions, .kv_blocks_used_max = m->kv_used_max, .scored = m->scored, .matched = m->matched };
     time_t now = (time_t)clock_unix_s();
     struct tm utc;
     strftime(s->text[0], sizeof s->text[0], "%Y-%m-%dT%H:%M:%S", gmtime_r(&now, &utc));

@@ -19,6 +19,7 @@ struct run_facts {
     uint64_t n_param, weight_bytes, kv_bytes, kv_blocks, block_size, max_seqs, max_step_tokens, threads;
     uint64_t max_rss_bytes;            /* before the peaks were measured */
     double   peak_flops, peak_bandwidth;       /* measured; NaN: not */
+    double   energy_j;                         /* of the device while the run lasted; NaN: not known */
 };
 
 struct stage_row {
@@ -37,7 +38,7 @@ struct summary {
     double ttft_mean_ms, ttft_p50_ms, ttft_p90_ms, ttft_p99_ms, tpot_mean_ms, tpot_p50_ms, tpot_p90_ms, tpot_p99_ms;
     double itl_p50_ms, itl_p90_ms, itl_p99_ms, e2el_mean_ms, e2el_p50_ms, e2el_p90_ms, e2el_p99_ms, queue_p50_ms, queue_p99_ms;
     uint64_t steps, preemptions, kv_blocks_used_max, scored, matched;
-    double score, mfu, mbu, energy_j;
+    double score, mfu, mbu;
     struct stage_row stages[N_STAGE];
     char text[2][512];                 /* what date_utc and validity_rules point to */
 };

@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-enum { LANES = 32, MOST_WARPS = 32, MOST_COPIES = 256 };
+enum { LANES = 32, MOST_WARPS = 32, MOST_COPIES = 256, MOST_SEEN = 1024 };
 
 /* Under TSan a thread of the device is a fiber's history; blocks that follow each other need different ones, or
  * everything in them would look ordered. */
@@ -47,6 +47,8 @@ static struct {
     int phase;
     uint32_t rank[MOST_WARPS], by_rank[MOST_WARPS], ready;     /* bit r of ready: the warp of rank r has a lane that can run */
     uint32_t lane_turn;
+    struct { const uint64_t *p; uint64_t was[2]; } seen[MOST_SEEN];
+    uint32_t n_seen;
 } blk;
 
 static set *const sets = new set[N_SET];         /* never freed: its fibers never return */
@@ -243,6 +245,22 @@ void emu_atomic(const char *what, void *p, size_t size, emu_site at)
     me->atomic = p;
 }
 
+/* ---- read-only loads: what the first of them saw must still be there when the grid has run ---- */
+
+void emu_readonly(const void *p)
+{
+    if (blk.n_seen < MOST_SEEN)
+        blk.seen[blk.n_seen++] = {(const uint64_t *)p, {((const uint64_t *)p)[0], ((const uint64_t *)p)[1]}};
+}
+
+static void check_readonly(void)
+{
+    for (uint32_t i = 0; i < blk.n_seen; i++)
+        if (blk.seen[i].p[0] != blk.seen[i].was[0] || blk.seen[i].p[1] != blk.seen[i].was[1])
+            emu_fail(nullptr, "a read-only load at %p, which the kernel writes", (const void *)blk.seen[i].p);
+    blk.n_seen = 0;
+}
+
 /* ---- cp.async ---- */
 
 bool emu_copy_issue(void *shared, const void *global, uint32_t size, emu_site at)
@@ -364,5 +382,6 @@ void block_run_grid(const emu_kernel *k)
         run_block(&sets[i % N_SET], uint3{b % g.x, b / g.x % g.y, b / g.x / g.y});
     }
     sync_acquire(&done_sync);
+    check_readonly();
     blk.kernel = nullptr;
 }

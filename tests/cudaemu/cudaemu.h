@@ -50,6 +50,8 @@ enum emu_space { EMU_GLOBAL = 1, EMU_SHARED = 2, EMU_BOTH = 3 };
 void emu_check(const char *what, const void *p, size_t size, size_t align, int space, emu_site at);
 void emu_atomic(const char *what, void *p, size_t size, emu_site at);      /* checks, and orders with fences */
 
+void emu_readonly(const void *p);                      /* 16 bytes that the kernel must not write */
+
 void *emu_shared(const void *key, size_t size, const char *name, emu_site at);
 void *emu_dynamic_shared(void);
 
@@ -138,19 +140,16 @@ DEVICE uint32_t warp_ballot(bool yes, EMU_AT) { return emu_vote("warp_ballot", y
 DEVICE bool     warp_any(bool yes, EMU_AT)    { return emu_vote("warp_any", yes, at) != 0; }
 DEVICE bool     warp_all(bool yes, EMU_AT)    { return emu_vote("warp_all", yes, at) == ~0u; }
 
-/* The steps of prim.h, for all lanes at once. */
+/* The steps of prim.h that lead to this lane's result, in its order: v[i] is what lane i ^ lane_id() has. */
 template <class T, class F> DEVICE T emu_butterfly(const emu_lane *all, F join)
 {
-    T v[32], w[32];
-    for (int i = 0; i < 32; i++)
-        v[i] = emu_value<T>(&all[i]);
-    for (int step = 16; step; step /= 2) {
-        for (int i = 0; i < 32; i++)
-            w[i] = join(v[i], v[i ^ step]);
-        for (int i = 0; i < 32; i++)
-            v[i] = w[i];
-    }
-    return v[lane_id()];
+    T v[32];
+    for (uint32_t i = 0; i < 32; i++)
+        v[i] = emu_value<T>(&all[i ^ lane_id()]);
+    for (uint32_t step = 16; step; step /= 2)
+        for (uint32_t i = 0; i < step; i++)
+            v[i] = join(v[i], v[i + step]);
+    return v[0];
 }
 
 template <class T> DEVICE T warp_sum(T v, EMU_AT)
@@ -223,11 +222,13 @@ DEVICE void store16(void *p, uint4 v, EMU_AT)
 DEVICE uint4 load16_readonly(const void *p, EMU_AT)
 {
     emu_check("load16_readonly", p, 16, 16, EMU_GLOBAL, at);
+    emu_readonly(p);
     return *(const uint4 *)p;
 }
 DEVICE uint4 load16_once(const void *p, EMU_AT)
 {
     emu_check("load16_once", p, 16, 16, EMU_GLOBAL, at);
+    emu_readonly(p);
     return *(const uint4 *)p;
 }
 

@@ -1,9 +1,11 @@
 # The emulation of a GPU for the tests, in three variants: plain, asan (AddressSanitizer and UBSan) and tsan (needs clang++).
 # The core is never instrumented; kernels and tests are.  With the toolkit its headers are used, without it our shim.
 #
-#   $(call emu_program,NAME,SOURCES)   programs NAME, NAME_asan and NAME_tsan in $(BUILD)/tests from .cu, .cpp and .c files,
-#                                      beside every kernel of kernels/cuda
-#   make emu_nvcc                      nvcc over every .cu: warnings are errors; $(BUILD)/cuda/registers.tsv
+#   $(call emu_program,NAME,SOURCES,LIBS)   programs NAME, NAME_asan and NAME_tsan in $(BUILD)/tests from .cu, .cpp and .c
+#                                           files, which are compiled for each, and libraries, which are not
+#   $(EMU_DEVICE)                           the sources of the CUDA device, for SOURCES
+#   make emu_nvcc                           nvcc over every .cu: a spill or local memory is an error; $(BUILD)/cuda/registers.tsv
+#   make emu_golden                         on a machine with a GPU: tests/golden/cuda_conformance.txt
 CUDA     ?= /usr/local/cuda
 CXX      ?= g++
 CLANGXX  ?= clang++
@@ -11,18 +13,18 @@ NVCC     ?= $(CUDA)/bin/nvcc
 
 EMU_VARIANTS := plain asan $(if $(shell command -v $(CLANGXX)),tsan)
 EMU_CORE     := $(wildcard tests/cudaemu/*.cpp)
-EMU_KERNELS  := $(wildcard kernels/cuda/*.cu)
+EMU_DEVICE   := $(filter-out %/absent.c %/library.c,$(wildcard kernels/cuda/*.cu kernels/cuda/*.c))
 EMU_INC      := -Isrc -I. -Itests/cudaemu $(if $(wildcard $(CUDA)/include/cublasLt.h),-isystem $(CUDA)/include,-Itests/cudaemu/shim)
 EMU_FLAGS    := -g -O2 -ffp-contract=off -fno-strict-aliasing -MMD -MP $(EMU_INC)
 EMU_CXXFLAGS := -std=c++17 -Wall -Wextra -Wshadow -Werror -fno-exceptions -fno-rtti $(EMU_FLAGS)
-EMU_LIBS     := -rdynamic -ldl -lpthread -lm
+EMU_LIBS     := -lcmocka -rdynamic -ldl -lpthread -lm
 
-EMU_CC_plain  := $(CC)
-EMU_CC_asan   := $(CC)
-EMU_CC_tsan   := $(CLANGXX:%++=%)
 EMU_CXX_plain := $(CXX)
 EMU_CXX_asan  := $(CXX)
 EMU_CXX_tsan  := $(CLANGXX)
+EMU_CC_plain  := $(CC)
+EMU_CC_asan   := $(CC)
+EMU_CC_tsan   := clang
 EMU_SAN_asan  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 EMU_SAN_tsan  := -fsanitize=thread
 EMU_DEF_asan  := -DEMU_ASAN
@@ -53,32 +55,40 @@ $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_variant,$v)))
 
 define emu_program_variant
 TESTS += $$(BUILD)/tests/$1$$(EMU_SUFFIX_$3)
-$$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(basename $2)) $$(BUILD)/cudaemu/$3/libcudaemu.a $$(BUILD)/libtokmill.a
+$$(BUILD)/tests/$1$$(EMU_SUFFIX_$3): $$(patsubst %,$$(BUILD)/cudaemu/$3/%.o,$$(basename $2)) $$(BUILD)/cudaemu/$3/libcudaemu.a $$(filter %.a,$4)
 	@mkdir -p $$(@D)
-	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ -lcmocka $$(EMU_LIBS) $$(LDLIBS)
+	@$$(EMU_CXX_$3) $$(EMU_SAN_$3) -o $$@ $$^ $$(filter-out %.a,$4) $$(EMU_LIBS)
 endef
-emu_program = $(foreach v,$(EMU_VARIANTS),$(eval $(call emu_program_variant,$1,$2,$v)))
+emu_program = $(foreach v,$(if $(SANITIZE),,$(EMU_VARIANTS)),$(eval $(call emu_program_variant,$1,$2,$v,$3)))
 
 # ---- nvcc ----
 
 EMU_ARCHS  := 80 90 90a
-EMU_CUBINS := $(foreach a,$(EMU_ARCHS),$(patsubst %.cu,$(BUILD)/cuda/sm_$a/%.cubin,$(EMU_KERNELS) $(wildcard tests/cudaemu/*.cu)))
+EMU_CU     := $(filter %.cu,$(EMU_DEVICE)) tests/cudaemu/conformance.cu
+EMU_CUBINS := $(foreach a,$(EMU_ARCHS),$(EMU_CU:%.cu=$(BUILD)/cuda/sm_$a/%.cubin))
 
 define emu_arch
-$$(BUILD)/cuda/sm_$1/%.cubin: %.cu kernels/cuda/prim.h
+$$(BUILD)/cuda/sm_$1/%.cubin: %.cu
 	@mkdir -p $$(@D)
-	@$$(NVCC) -std=c++17 -O3 -Isrc -I. -cubin -gencode arch=compute_$1,code=sm_$1 -Xptxas -v,-warn-spills,-warn-lmem-usage \
-		-Xcompiler -Wall,-Wextra -o $$@ $$< >$$@.log 2>&1 || { cat $$@.log; exit 1; }
+	@$$(NVCC) -std=c++17 -O3 -Isrc -I. -MD -MF $$(@:.cubin=.d) -cubin -gencode arch=compute_$1,code=sm_$1 \
+		-Xptxas -v,-warn-spills,-warn-lmem-usage -Xcompiler -Wall,-Wextra -o $$@ $$< >$$@.log 2>&1 || { cat $$@.log; rm -f $$@; exit 1; }
+-include $$(wildcard $$(BUILD)/cuda/sm_$1/*/*.d $$(BUILD)/cuda/sm_$1/*/*/*.d)
 endef
 $(foreach a,$(EMU_ARCHS),$(eval $(call emu_arch,$a)))
 
-.PHONY: emu_nvcc
+.PHONY: emu_nvcc emu_golden
 emu_nvcc: $(BUILD)/cuda/registers.tsv
-	@! grep -h 'warning' $(EMU_CUBINS:=.log)
+	@! grep -i warning $(EMU_CUBINS:=.log)
 
-# arch, kernel, registers, static shared bytes, stack bytes
+# kernel, arch, registers, bytes of static shared memory, bytes of stack
 $(BUILD)/cuda/registers.tsv: $(EMU_CUBINS)
-	@awk 'BEGIN { OFS = "\t" } /Compiling entry function/ { split($$0, q, "\047"); name = q[2]; arch = q[4] } \
+	@awk 'BEGIN { OFS = "\t" } \
+		/Compiling entry function/ { split($$0, q, "\047"); name = q[2]; arch = q[4] } \
 		/bytes stack frame/ { stack = $$1 } \
-		/Used [0-9]+ registers/ { smem = 0; for (i = 1; i < NF; i++) { if ($$(i + 1) == "registers,") regs = $$i; if ($$(i + 2) ~ /^smem/) smem = $$i } \
-		print arch, name, regs, smem, stack }' $(EMU_CUBINS:=.log) | c++filt -p | sort >$@
+		/Used [0-9]+ registers/ { regs = $$5; smem = match($$0, /[0-9]+ bytes smem/) ? substr($$0, RSTART, RLENGTH) + 0 : 0; \
+			print name, arch, regs, smem, stack }' $(EMU_CUBINS:=.log) | c++filt | LC_ALL=C sort >$@
+
+emu_golden: tests/cudaemu/conformance.cu
+	@mkdir -p $(BUILD)/cuda
+	@$(NVCC) -std=c++17 -Isrc -I. -arch=native -o $(BUILD)/cuda/conformance $<
+	@$(BUILD)/cuda/conformance >tests/golden/cuda_conformance.txt

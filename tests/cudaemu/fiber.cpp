@@ -18,7 +18,7 @@ enum { STACK = 64 << 10 };
 #endif
 enum { PAGE = 4096 };
 
-#ifdef __x86_64__
+#if defined __x86_64__ && !defined EMU_UCONTEXT
 /* Saves what the System V ABI lets a callee keep, and goes on where `to` was saved. */
 extern "C" void emu_switch(void **from, void *to);
 asm(".text\n"
@@ -94,16 +94,27 @@ void fiber_init(emu_fiber *f, void (*run)(void))
 #endif
 }
 
+#ifdef EMU_ASAN
+static void own_stack(emu_fiber *f)
+{
+    static thread_local void *stack;
+    static thread_local size_t size;
+    if (!stack) {
+        pthread_attr_t attr;
+        pthread_getattr_np(pthread_self(), &attr);
+        pthread_attr_getstack(&attr, &stack, &size);
+        pthread_attr_destroy(&attr);
+    }
+    f->stack = (char *)stack;
+    f->size = size;
+}
+#endif
+
 void fiber_host(emu_fiber *f)
 {
     *f = emu_fiber{};
 #ifdef EMU_ASAN
-    pthread_attr_t attr;
-    void *stack;
-    pthread_getattr_np(pthread_self(), &attr);
-    pthread_attr_getstack(&attr, &stack, &f->size);
-    pthread_attr_destroy(&attr);
-    f->stack = (char *)stack;
+    own_stack(f);
 #endif
 #ifdef EMU_TSAN
     f->tsan = __tsan_get_current_fiber();

@@ -9,7 +9,7 @@
 
 #include "core.h"
 
-enum { ALIGN = 256, ZONE = 256, MARK = 0xa5, PAGE = 4096 };
+enum { ALIGN = 256, ZONE = 256, MARK = 0xa5, PAGE = 4096, HUGE = 2 << 20 };
 static const size_t HEAP = (size_t)1 << 36;        /* addresses; memory is what is touched */
 
 static char *heap;
@@ -51,7 +51,7 @@ static void watch_faults(void)
 
 static void protect(int prot)
 {
-    if (high && mprotect(heap, (high + PAGE - 1) / PAGE * PAGE, prot))
+    if (high && mprotect(heap, high, prot))
         emu_fail(nullptr, "mprotect of device memory failed");
 }
 
@@ -71,9 +71,11 @@ void memory_close(void)
 
 static void make_heap(void)
 {
-    heap = (char *)mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    heap = (char *)mmap(nullptr, HEAP + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (heap == MAP_FAILED)
         emu_fail(nullptr, "no addresses for device memory");
+    heap += HUGE - (uintptr_t)heap % HUGE;
+    madvise(heap, HEAP, MADV_HUGEPAGE);        /* so that protect has few pages to change */
 }
 
 static void grow(size_t end)
@@ -81,7 +83,7 @@ static void grow(size_t end)
     if (end <= high)
         return;
     size_t from = high;
-    high = (end + PAGE - 1) / PAGE * PAGE;
+    high = (end + HUGE - 1) / HUGE * HUGE;
     protect(PROT_READ | PROT_WRITE);
     emu_hide(heap + from, high - from);
     emu_fill(heap + from, MARK, high - from);

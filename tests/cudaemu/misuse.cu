@@ -81,6 +81,12 @@ KERNEL(host_address)
     y[threadIdx.x] = f32_of_bits(load16(host).x);
 }
 
+KERNEL(written_readonly)
+{
+    uint4 v = load16_readonly(y + 4 * threadIdx.x);
+    y[4 * threadIdx.x] = f32_of_bits(v.x ^ 1);
+}
+
 KERNEL(copy_past_the_end)
 {
     SHARED(float, tile, 256);
@@ -214,6 +220,18 @@ static void unjoined_capture(void)
     cudaStreamEndCapture(a, &g);
 }
 
+static void event_of_ended_capture(void)
+{
+    cudaStream_t a = stream(), b = stream();
+    cudaEvent_t e;
+    cudaGraph_t g;
+    cudaEventCreateWithFlags(&e, cudaEventDisableTiming);
+    cudaStreamBeginCapture(a, cudaStreamCaptureModeGlobal);
+    cudaEventRecord(e, a);
+    cudaStreamEndCapture(a, &g);
+    cudaStreamWaitEvent(b, e, 0);
+}
+
 static void free_twice(void)
 {
     float *p = floats(16);
@@ -233,6 +251,7 @@ const struct misuse misuse[] = {
     { "shared for global", launch<shared_for_global_kernel, 32, 0>, "wants an address in global memory" },
     { "global for shared", launch<global_for_shared_kernel, 32, 0>, "wants an address in shared memory" },
     { "host address", launch<host_address_kernel, 32, 0>, "neither device nor shared memory" },
+    { "read-only, but written", launch<written_readonly_kernel, 32, 0>, "a read-only load at" },
     { "copy past the end", launch<copy_past_the_end_kernel, 32, 0>, "outside of what was allocated" },
     { "copy never waited for", launch<copy_left_kernel, 32, 0>, "copies under way" },
     { "copy never committed", launch<copy_uncommitted_kernel, 32, 0>, "copies under way" },
@@ -252,6 +271,7 @@ const struct misuse misuse[] = {
     { "pageable memory in a capture", pageable_in_capture, "pageable memory while a stream is captured" },
     { "waiting in a capture", wait_in_capture, "cudaStreamSynchronize while a stream is captured" },
     { "unjoined capture", unjoined_capture, "has not been joined" },
+    { "event of an ended capture", event_of_ended_capture, "of a capture that has ended" },
     { "freed twice", free_twice, "which is no allocation" },
 };
 const int n_misuse = sizeof misuse / sizeof misuse[0];

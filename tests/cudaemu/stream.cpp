@@ -15,7 +15,7 @@
 struct moment {
     uint64_t recorded, done;
     double time_ms;
-    struct capture *capture;           /* recorded while recording a graph, after these nodes */
+    uint64_t capture;                  /* recorded in the capture of this number (0: none), after these nodes */
     std::vector<int> after;
 };
 
@@ -38,7 +38,7 @@ struct CUstream_st { std::deque<op> queue; struct capture *capture; std::vector<
 struct node { op what; std::vector<int> after; };
 struct CUgraph_st { std::vector<node> nodes; };
 struct CUgraphExec_st { std::vector<node> nodes; };
-struct capture { CUgraph_st *graph; CUstream_st *origin; enum cudaStreamCaptureMode mode; };
+struct capture { uint64_t number; CUgraph_st *graph; CUstream_st *origin; enum cudaStreamCaptureMode mode; };
 
 std::recursive_mutex emu_mutex;
 
@@ -356,11 +356,19 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream)
 {
     LOCKED;
     CUstream_st *s = real_stream("cudaEventRecord", stream);
-    e->now->capture = s->capture;
+    e->now->capture = s->capture ? s->capture->number : 0;
     e->now->after = s->after;
     if (s->capture)
         return cudaSuccess;
     return enqueue(s, op{RECORD, "an event", nullptr, e->now, ++e->now->recorded, {}, {}});
+}
+
+static capture *capture_of(uint64_t number)
+{
+    for (CUstream_st *s : streams)
+        if (s->capture && s->capture->number == number)
+            return s->capture;
+    emu_fail(nullptr, "a stream waits for an event of a capture that has ended");
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned int)
@@ -374,9 +382,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned int
     }
     if (!s->capture && !s->queue.empty() && s->queue.back().kind == RUN)
         emu_fail(nullptr, "a stream with work under way joins a capture");
-    if (s->capture && s->capture != e->now->capture)
+    capture *c = capture_of(e->now->capture);
+    if (s->capture && s->capture != c)
         emu_fail(nullptr, "two captures meet");
-    s->capture = e->now->capture;
+    s->capture = c;
     s->after.insert(s->after.end(), e->now->after.begin(), e->now->after.end());
     return cudaSuccess;
 }
@@ -427,7 +436,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     CUstream_st *s = real_stream("cudaStreamBeginCapture", stream);
     if (s->capture)
         emu_fail(nullptr, "cudaStreamBeginCapture of a stream that is captured");
-    s->capture = new capture{new CUgraph_st{}, s, mode};
+    static uint64_t number;
+    s->capture = new capture{++number, new CUgraph_st{}, s, mode};
     s->after.clear();
     n_capture += mode != cudaStreamCaptureModeRelaxed;
     return stream_error(lost);

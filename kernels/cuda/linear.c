@@ -1,0 +1,248 @@
+/* linear.c - products by cuBLASLt, which is opened at run time: linked, it would be loaded at every start of the program,
+ * and where it is missing the program would not start.
+ *
+ * For cuBLASLt, whose matrices lie by columns, our y [n, n_out] is D [n_out, n] = op(A) B with A = w [n_in, n_out] transposed
+ * and B = x [n_in, n]: everything is taken as it lies.  The residual is C with beta 1.  The bias, one number a row of D, is
+ * added in the epilogue, which wants it in D's type: for y in bf16 it is rounded first.
+ *
+ * What the library's heuristic chooses is kept as a plan, by shape, types and the number of rows rounded up.  Descriptors
+ * are made once and filled in for each call, so that nothing is allocated after opening. */
+#include <cublasLt.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "kernels/cuda/cuda.h"
+
+#define WORKSPACE ((size_t)32 << 20)
+#define ALIGN 16               /* of the address of every matrix, at least */
+#define N_PLAN 1024            /* a power of two */
+#define N_PROBE 8
+
+#define FUNCTIONS(X)                                                                                                            \
+    X(Create) X(Destroy) X(GetStatusString) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute)                  \
+    X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatrixLayoutSetAttribute) X(MatmulPreferenceCreate)                          \
+    X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(Matmul)
+
+/* What of a product the choice of an algorithm depends on; n is rounded up. */
+struct key { uint32_t n, n_in, n_out, kind; };
+enum { Y_BF16 = 1, WITH_BIAS = 2 };            /* kind */
+
+struct plan { struct key key; cublasLtMatmulAlgo_t algo; };     /* key.n 0: none */
+
+struct cublaslt {
+#define MEMBER(f) __typeof__(&cublasLt##f) f;
+    FUNCTIONS(MEMBER)
+    cublasLtHandle_t handle;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t w, x, y;            /* y: of C and D */
+    cublasLtMatmulPreference_t preference;
+    void *workspace;
+    struct plan plans[N_PLAN];
+};
+
+/* ---- opening ---- */
+
+static int load(struct cublaslt *lt)
+{
+    char name[32];
+    snprintf(name, sizeof name, "libcublasLt.so.%d", CUDART_VERSION / 1000);
+    void *library = cuda_library(name);
+    if (!library)
+        return -1;
+#define FIND(f)                                                         \
+    {                                                                   \
+        void *p = dlsym(library, "cublasLt" #f);                    \
+        if (!p)                                                         \
+            return err_set("%s has no cublasLt%s", name, #f);           \
+        memcpy(&lt->f, &p, sizeof p);                                   \
+    }
+    FUNCTIONS(FIND)
+    return 0;
+}
+
+static cublasStatus_t set_preference(struct cublaslt *lt, cublasLtMatmulPreferenceAttributes_t a, const void *value, size_t size)
+{
+    return lt->MatmulPreferenceSetAttribute(lt->preference, a, value, size);
+}
+
+static cublasStatus_t make_preference(struct cublaslt *lt)
+{
+    static const cublasLtMatmulPreferenceAttributes_t align[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+    };
+    uint64_t workspace = WORKSPACE;
+    uint32_t bytes = ALIGN;
+    cublasStatus_t s = lt->MatmulPreferenceCreate(&lt->preference);
+    if (!s)
+        s = set_preference(lt, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    for (size_t i = 0; i < sizeof align / sizeof *align && !s; i++)
+        s = set_preference(lt, align[i], &bytes, sizeof bytes);
+    return s;
+}
+
+static cublasStatus_t make_parts(struct cublaslt *lt)
+{
+    int32_t transposed = CUBLAS_OP_T;
+    cublasStatus_t s = lt->Create(&lt->handle);
+    if (!s)
+        s = lt->MatmulDescCreate(&lt->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (!s)
+        s = lt->MatmulDescSetAttribute(lt->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    cublasLtMatrixLayout_t *const layouts[] = { &lt->w, &lt->x, &lt->y };
+    for (int i = 0; i < 3 && !s; i++)
+        s = lt->MatrixLayoutCreate(layouts[i], CUDA_R_16BF, 1, 1, 1);
+    return s ? s : make_preference(lt);
+}
+
+int cublaslt_open(struct cuda_device *d)
+{
+    struct cublaslt *lt = d->lt = mem_alloc(sizeof *lt);
+    if (load(lt))
+        return -1;
+    cublasStatus_t s = make_parts(lt);
+    if (s)
+        return err_set("cuBLASLt: %s", lt->GetStatusString(s));
+    cudaError_t e = cudaMalloc(&lt->workspace, WORKSPACE);
+    return e ? err_set("%zu MiB for cuBLASLt: %s", WORKSPACE >> 20, cudaGetErrorString(e)) : 0;
+}
+
+void cublaslt_close(struct cuda_device *d)
+{
+    struct cublaslt *lt = d->lt;
+    if (!lt)
+        return;
+    cudaFree(lt->workspace);
+    if (lt->preference)
+        lt->MatmulPreferenceDestroy(lt->preference);
+    cublasLtMatrixLayout_t const layouts[] = { lt->w, lt->x, lt->y };
+    for (int i = 0; i < 3; i++)
+        if (layouts[i])
+            lt->MatrixLayoutDestroy(layouts[i]);
+    if (lt->desc)
+        lt->MatmulDescDestroy(lt->desc);
+    if (lt->handle)
+        lt->Destroy(lt->handle);
+    free(lt);
+}
+
+/* ---- plans ---- */
+
+static void need(const struct cuda_device *d, const struct linear *op, const char *what, cublasStatus_t s)
+{
+    if (s)
+        die("device \"%s\": linear: %s: %s, for %u rows of %u numbers to %u; run again with --device cpu", d->base.name, what,
+            d->lt->GetStatusString(s), op->x.rows, op->x.cols, op->y.cols);
+}
+
+/* A dense matrix of [cols, rows] as we have it. */
+static void describe(struct cuda_device *d, const struct linear *op, cublasLtMatrixLayout_t l, enum dtype dtype, uint64_t rows, uint64_t cols)
+{
+    uint32_t type = dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    int64_t ld = (int64_t)rows;
+    const struct { cublasLtMatrixLayoutAttribute_t name; const void *value; size_t size; } a[] = {
+        { CUBLASLT_MATRIX_LAYOUT_TYPE, &type, sizeof type }, { CUBLASLT_MATRIX_LAYOUT_ROWS, &rows, sizeof rows },
+        { CUBLASLT_MATRIX_LAYOUT_COLS, &cols, sizeof cols }, { CUBLASLT_MATRIX_LAYOUT_LD, &ld, sizeof ld },
+    };
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+        need(d, op, "a layout", d->lt->MatrixLayoutSetAttribute(l, a[i].name, a[i].value, a[i].size));
+}
+
+static void describe_all(struct cuda_device *d, const struct linear *op, uint32_t n)
+{
+    describe(d, op, d->lt->w, DTYPE_BF16, op->x.cols, op->y.cols);
+    describe(d, op, d->lt->x, DTYPE_BF16, op->x.cols, n);
+    describe(d, op, d->lt->y, op->y.dtype, op->y.cols, n);
+}
+
+static void describe_bias(struct cuda_device *d, const struct linear *op, const void *bias)
+{
+    uint32_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    int32_t type = op->y.dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    const struct { cublasLtMatmulDescAttributes_t name; const void *value; size_t size; } a[] = {
+        { CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue }, { CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias },
+        { CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type },
+    };
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+        need(d, op, "the bias", d->lt->MatmulDescSetAttribute(d->lt->desc, a[i].name, a[i].value, a[i].size));
+}
+
+/* To a multiple of 16, and to a quarter of the power of two below: about 40 numbers up to 16384. */
+static uint32_t round_rows(uint32_t n)
+{
+    uint32_t step = (1u << (31 - __builtin_clz(n))) / 4;
+    step = step < 16 ? 16 : step;
+    return (n + step - 1) / step * step;
+}
+
+static void make_plan(struct cuda_device *d, const struct linear *op, struct plan *p, const struct key *key)
+{
+    struct cublaslt *lt = d->lt;
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    describe_all(d, op, key->n);
+    cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, lt->desc, lt->w, lt->x, lt->y, lt->y, lt->preference, 1, &found, &n);
+    need(d, op, "choosing an algorithm", s ? s : n ? found.state : CUBLAS_STATUS_NOT_SUPPORTED);
+    *p = (struct plan){ *key, found.algo };
+}
+
+/* Where all places for a plan are taken, the first is used again. */
+static const struct plan *find_plan(struct cuda_device *d, const struct linear *op)
+{
+    struct key key = { round_rows(op->x.rows), op->x.cols, op->y.cols,
+                       (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) };
+    size_t hash = hash_bytes(&key, sizeof key, 0);
+    struct plan *p;
+    for (size_t i = 0; i < N_PROBE; i++) {
+        p = &d->lt->plans[(hash + i) % N_PLAN];
+        if (!memcmp(&p->key, &key, sizeof key))
+            return p;
+        if (!p->key.n)
+            break;
+    }
+    if (p->key.n)
+        p = &d->lt->plans[hash % N_PLAN];
+    make_plan(d, op, p, &key);
+    return p;
+}
+
+/* ---- the product ---- */
+
+size_t cuda_linear_scratch(const struct linear *op)
+{
+    return op->bias && op->y.dtype == DTYPE_BF16 ? op->y.cols * sizeof(uint16_t) : 0;
+}
+
+static void check(const struct linear *op)
+{
+    const struct tensor *r = &op->residual;
+    CHECK(op->x.dtype == DTYPE_BF16 && (op->y.dtype == DTYPE_BF16 || op->y.dtype == DTYPE_F32));
+    CHECK(op->x.rows && op->x.rows == op->y.rows && op->x.cols == op->w->n_in && op->y.cols == op->w->n_out);
+    CHECK(!r->data || (r->dtype == DTYPE_F32 && op->y.dtype == DTYPE_F32 && r->rows == op->y.rows && r->cols == op->y.cols));
+    CHECK((uintptr_t)op->x.data % ALIGN == 0 && (uintptr_t)op->y.data % ALIGN == 0 && (uintptr_t)r->data % ALIGN == 0);
+}
+
+cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op)
+{
+    struct cublaslt *lt = d->lt;
+    const void *bias = op->bias;
+    cudaError_t e = cudaSuccess;
+    check(op);
+    if (bias && op->y.dtype == DTYPE_BF16) {
+        e = cuda_cast(d, op->bias, d->scratch.data, op->y.cols);
+        bias = d->scratch.data;
+    }
+    describe_bias(d, op, bias);
+    const struct plan *p = find_plan(d, op);
+    describe_all(d, op, op->x.rows);
+    float alpha = 1, beta = op->residual.data ? 1 : 0;
+    const void *c = op->residual.data ? op->residual.data : op->y.data;
+    need(d, op, "cublasLtMatmul", lt->Matmul(lt->handle, lt->desc, &alpha, op->w->data, lt->w, op->x.data, lt->x, &beta, c, lt->y, op->y.data,
+                                             lt->y, &p->algo, lt->workspace, WORKSPACE, d->stream));
+    return e;
+}

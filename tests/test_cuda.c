@@ -1,0 +1,359 @@
+/* The CUDA device through its door, on the emulation (tests/cudaemu): memory, weights, products and the table of ops against
+ * the same references as the CPU device, in several schedules; and what goes wrong, with what is said then.
+ * With a name, which may hold *: those tests only. */
+#define _POSIX_C_SOURCE 200809L     /* pipe, fork */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/cuda/cuda.h"
+#include "tests/cases.h"
+#include "tests/cases_sample.h"
+#include "tests/cudaemu/control.h"
+
+static const struct emu_options schedules[] = {
+    { .schedule = EMU_IN_ORDER, .copies = EMU_LAZY }, { .schedule = EMU_REVERSE, .copies = EMU_EAGER },
+    { .schedule = EMU_RANDOM, .copies = EMU_MIXED, .seed = 1 }, { .schedule = EMU_RANDOM, .copies = EMU_LAZY, .seed = 2 },
+};
+
+enum { N_SCHEDULE = sizeof schedules / sizeof *schedules };
+
+static struct emu_options plain;
+
+static struct device *open_cuda(void)
+{
+    struct device *d = device_open("cuda:0", DTYPE_BF16, 0);
+    if (!d)
+        fail_msg("%s", err_text());
+    return d;
+}
+
+static void close_cuda(struct device *d)
+{
+    d->ops->close(d);
+    assert_true(emu_allocated() == 0);
+}
+
+static struct device *open_in(size_t schedule)
+{
+    struct emu_options o = plain;
+    o.schedule = schedules[schedule].schedule;
+    o.copies = schedules[schedule].copies;
+    o.seed = schedules[schedule].seed;
+    emu_set(&o);
+    return open_cuda();
+}
+
+/* Calls test(device) in each schedule. */
+static void everywhere(void (*test)(struct device *))
+{
+    for (size_t i = 0; i < N_SCHEDULE; i++) {
+        struct device *d = open_in(i);
+        test(d);
+        close_cuda(d);
+    }
+    emu_set(&plain);
+}
+
+#define EVERYWHERE(name) static void name##_test(void **state) { (void)state; everywhere(name##_here); }
+
+/* ---- opening ---- */
+
+static void refused(int n_device, const char *name, enum dtype compute, const char *why)
+{
+    struct emu_options o = plain;
+    o.n_device = n_device;
+    emu_set(&o);
+    assert_null(device_open(name, compute, 0));
+    assert_string_equal(err_text(), why);
+    emu_set(&plain);
+}
+
+static void open_test(void **state)
+{
+    (void)state;
+    refused(0, "cuda:0", DTYPE_BF16, "device \"cuda:0\": no CUDA-capable device is detected; use \"cpu\" or \"auto\"");
+    refused(1, "cuda:1", DTYPE_BF16, "device \"cuda:1\": there is 1 GPU; use \"cpu\" or \"auto\"");
+    refused(2, "cuda:7", DTYPE_BF16, "device \"cuda:7\": there are 2 GPUs; use \"cpu\" or \"auto\"");
+    refused(1, "cuda:0", DTYPE_F32, "device \"cuda:0\": it computes in bf16, not in \"f32\"; use \"cpu\" or \"auto\"");
+    refused(1, "cuda:", DTYPE_BF16, "unknown device \"cuda:\"; use \"auto\", \"cpu\" or \"cuda:N\"");
+    refused(1, "cuda:0x", DTYPE_BF16, "unknown device \"cuda:0x\"; use \"auto\", \"cpu\" or \"cuda:N\"");
+    struct device *d = device_open("auto", DTYPE_BF16, 0);
+    assert_string_equal(d->name, "cuda:0");
+    assert_string_equal(d->text, "emulated GPU, 4 multiprocessors, 1.0 GiB");
+    assert_true(d->memory > plain.memory / 10 * 9 && d->memory < plain.memory);
+    close_cuda(d);
+    d = device_open("auto", DTYPE_F32, 1);
+    assert_string_equal(d->name, "cpu");
+    d->ops->close(d);
+}
+
+/* ---- memory ---- */
+
+static void copy_here(struct device *d)
+{
+    static const size_t sizes[] = { 1, 63, 64, 4097, CUDA_PIECE - 1, CUDA_PIECE, CUDA_PIECE + 1, 5 * CUDA_PIECE + 77 };
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        size_t size = sizes[k];
+        uint8_t *ours = mem_alloc(size), *got = mem_alloc(size), *p = d->ops->alloc(d, size);
+        memset(got, 1, size);
+        d->ops->download(d, got, p, size);
+        d->ops->sync(d);
+        for (size_t i = 0; i < size; i++)
+            assert_int_equal(got[i], 0);
+        for (size_t i = 0; i < size; i++)
+            ours[i] = (uint8_t)(i * 2654435761u >> 13);
+        d->ops->upload(d, p, ours, size);
+        d->ops->download(d, got, p, size);
+        d->ops->sync(d);
+        assert_memory_equal(got, ours, size);
+        d->ops->free(d, p, size);
+        free(ours);
+        free(got);
+    }
+}
+
+/* Our memory is free again as soon as upload returns, however many uploads are on their way: twice round the pieces. */
+static void many_copies_here(struct device *d)
+{
+    enum { N = 12, SIZE = 3 << 20, SMALL = 500 };
+    char *p = d->ops->alloc(d, (size_t)N * SIZE), *ours = mem_alloc(SIZE), *got = mem_alloc((size_t)N * SIZE);
+    for (int i = 0; i < N; i++) {
+        memset(ours, i + 1, SIZE);
+        for (size_t at = 0, n; at < SIZE; at += n) {
+            n = i % 2 || SIZE - at < SMALL ? SIZE - at : at < 40 * SMALL ? SMALL : SIZE - at;
+            d->ops->upload(d, p + (size_t)i * SIZE + at, ours, n);
+        }
+    }
+    d->ops->download(d, got, p, (size_t)N * SIZE);
+    d->ops->sync(d);
+    for (size_t i = 0; i < (size_t)N * SIZE; i++)
+        assert_int_equal(got[i], i / SIZE + 1);
+    d->ops->free(d, p, (size_t)N * SIZE);
+    free(ours);
+    free(got);
+}
+
+static void weight_here(struct device *d)
+{
+    enum { IN = 1031, ROWS = 2100 };           /* more than a piece */
+    struct rng r;
+    rng_init(&r, 1);
+    struct tensor parts[] = { tensor_random(&r, ROWS, IN, DTYPE_F32), tensor_random(&r, 3, IN, DTYPE_F16), tensor_random(&r, ROWS, IN, DTYPE_BF16) };
+    struct weight *w = d->ops->weight_pack(d, parts, 3, DTYPE_BF16);
+    assert_int_equal(d->ops->weight_size(w), (2 * ROWS + 3) * IN * 2);
+    uint16_t *got = mem_alloc(w->size), *at = got;
+    d->ops->download(d, got, w->data, w->size);
+    d->ops->sync(d);
+    for (int i = 0; i < 3; i++)
+        for (size_t k = 0; k < (size_t)parts[i].rows * IN; k++)
+            assert_int_equal(*at++, bf16_from_f32((float)get(&parts[i], k)));
+    d->ops->weight_free(d, w);
+    assert_null(d->ops->weight_pack(d, parts, 1, DTYPE_I8));
+    assert_string_equal(err_text(), "device \"cuda:0\" holds weights in bf16, not in \"int8\"; give --weight-dtype bf16");
+    for (int i = 0; i < 3; i++)
+        free(parts[i].data);
+    free(got);
+}
+
+/* ---- products ---- */
+
+static const struct product products[] = {
+    { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,    1,   64,    8, false, NO_RESIDUAL },
+    { DTYPE_F32,  DTYPE_BF16, DTYPE_BF16, DTYPE_BF16,  67,  176,  512, true,  NO_RESIDUAL },
+    { DTYPE_F16,  DTYPE_BF16, DTYPE_BF16, DTYPE_F32,    9,   24,   65, false, RESIDUAL },
+    { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,    5,   72,  300, true,  NO_RESIDUAL },
+    { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,   33, 1024,  136, true,  IN_PLACE },
+    { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,    3,  192,  192, true,  RESIDUAL },
+    { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16,   2,    8,    1, false, NO_RESIDUAL },
+};
+
+static void linear_here(struct device *d)
+{
+    struct rng r;
+    rng_init(&r, 2);
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        product_case(d, &r, &products[i]);
+}
+
+static void buckets_here(struct device *d)
+{
+    struct rng r;
+    struct product p = { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, 60, 8, 8, false, NO_RESIDUAL };
+    rng_init(&r, 3);
+    for (; p.n <= 85; p.n++)
+        product_case(d, &r, &p);
+}
+
+/* More shapes than there are plans, twice: the first 1, 2, 3 ... rows of one weight. */
+static void plans_test(void **state)
+{
+    (void)state;
+    enum { IN = 8, MOST = 1200, STEP = MOST + 8 - MOST % 8 };
+    struct device *d = open_cuda();
+    struct rng r;
+    rng_init(&r, 4);
+    struct tensor w = tensor_random(&r, MOST, IN, DTYPE_BF16), x = tensor_random(&r, 1, IN, DTYPE_BF16), y = tensor_new(MOST, STEP, DTYPE_F32);
+    struct weight *packed = d->ops->weight_pack(d, &w, 1, DTYPE_BF16);
+    struct tensor y_on = tensor_on(d, &y), x_on = tensor_on(d, &x);
+    for (uint32_t i = 0; i < 2 * MOST; i++) {
+        struct weight part = *packed;
+        part.n_out = i % MOST + 1;
+        d->ops->linear(d, &(struct linear){
+            .x = x_on, .w = &part, .y = { (float *)y_on.data + i % MOST * STEP, DTYPE_F32, 1, part.n_out } });
+    }
+    back(d);
+    for (size_t i = 0; i < MOST; i++)
+        assert_memory_equal((float *)y.data + i * STEP, (float *)y.data + (MOST - 1) * STEP, (i + 1) * sizeof(float));
+    product_check(&(struct product){ .w = DTYPE_BF16, .y = DTYPE_F32, .n = 1, .n_in = IN, .n_out = MOST }, &x, &w, NULL,
+                  &(struct tensor){ 0 }, &(struct tensor){ (float *)y.data + (MOST - 1) * STEP, DTYPE_F32, 1, MOST });
+    d->ops->weight_free(d, packed);
+    free(w.data);
+    free(x.data);
+    free(y.data);
+    close_cuda(d);
+}
+
+/* ---- the other ops ---- */
+
+static void kv_spoil(struct kv *kv)
+{
+    (void)kv;               /* device memory is NaN at first */
+}
+
+/* On this device the sums differ from one way of running a scene to another: each is held against the reference. */
+static void attention_test(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct rng r;
+        rng_init(&r, 10 + i);
+        if (shapes[i].dtype != DTYPE_BF16)
+            continue;
+        struct scene c = scene_new(&r, &shapes[i]);
+        for (enum plan plan = WHOLE; plan <= RANDOM; plan++) {
+            struct device *d = open_in((i + plan) % N_SCHEDULE);
+            struct tensor y = scene_run(d, &c, 2 + plan, plan);
+            scene_check(&c, &y);
+            free(y.data);
+            close_cuda(d);
+        }
+        scene_free(&c);
+    }
+    emu_set(&plain);
+}
+
+static void statistics_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    statistics_of(d, 2000);
+    close_cuda(d);
+}
+
+static void ceilings_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    assert_true(d->ops->peak_flops(d, DTYPE_BF16) > 0);
+    assert_true(isnan(d->ops->peak_flops(d, DTYPE_I8)));
+    assert_true(d->ops->peak_bandwidth(d) > 0);
+    double before = d->ops->energy(d);
+    void *p = d->ops->alloc(d, 1);
+    d->ops->sync(d);
+    assert_true(d->ops->energy(d) > before);
+    d->ops->free(d, p, 1);
+    close_cuda(d);
+}
+
+/* ---- what goes wrong ---- */
+
+/* In a process of its own: run(d) ends it with status 2 and this on standard error. */
+static void dies(void (*run)(struct device *d), const char *text)
+{
+    int out[2], status;
+    char got[600] = { 0 };
+    assert_int_equal(pipe(out), 0);
+    pid_t child = fork();
+    if (!child) {
+        dup2(out[1], 2);
+        run(open_cuda());
+        _exit(0);
+    }
+    close(out[1]);
+    for (ssize_t n, at = 0; (n = read(out[0], got + at, sizeof got - 1 - (size_t)at)) > 0;)
+        at += n;
+    close(out[0]);
+    waitpid(child, &status, 0);
+    assert_string_equal(got, text);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 2);
+}
+
+static void too_much_kv(struct device *d)
+{
+    d->ops->kv_open(d, &(struct kv_shape){ .n_layer = 64, .n_block = 4096, .block_size = 16, .n_kv_head = 8, .d_head = 128, .dtype = DTYPE_BF16 });
+}
+
+static void fail_next(int n)
+{
+    struct emu_options o = plain;
+    o.fail_at = (uint64_t)n;
+    emu_set(&o);
+}
+
+static void lost_in_norm(struct device *d)
+{
+    struct tensor x = { .dtype = DTYPE_F32, .rows = 4, .cols = 64 };
+    x.data = d->ops->alloc(d, tensor_size(&x));
+    float *w = d->ops->alloc(d, 64 * sizeof *w);
+    d->ops->sync(d);
+    fail_next(1);
+    d->ops->norm(d, &(struct norm){ .x = x, .w = w, .eps = 1e-6f, .y = x });
+    d->ops->sync(d);
+}
+
+static void lost_before_norm(struct device *d)
+{
+    void *p = d->ops->alloc(d, 64);
+    d->ops->sync(d);
+    fail_next(1);
+    d->ops->upload(d, p, "x", 1);
+    cudaStreamSynchronize(cuda_of(d)->stream);
+    d->ops->norm(d, &(struct norm){ .x = { p, DTYPE_F32, 1, 16 }, .w = p, .y = { p, DTYPE_F32, 1, 16 } });
+}
+
+static void faults_test(void **state)
+{
+    (void)state;
+    dies(too_much_kv, "tokmill: device \"cuda:0\": out of memory: the KV memory takes 16384.0 MiB, and 992.0 of its 1024.0 MiB are free; lower "
+                      "--kv-memory, --max-seqs or --max-step-tokens, or take a smaller model\n");
+    dies(lost_in_norm, "tokmill: device \"cuda:0\": an op before sync: an illegal memory access was encountered (cudaErrorIllegalAddress); run "
+                       "again, and if it stays so with --device cpu\n");
+    dies(lost_before_norm, "tokmill: device \"cuda:0\": norm: an illegal memory access was encountered (cudaErrorIllegalAddress); run again, and if "
+                           "it stays so with --device cpu\n");
+}
+
+EVERYWHERE(copy)
+EVERYWHERE(many_copies)
+EVERYWHERE(weight)
+EVERYWHERE(linear)
+EVERYWHERE(buckets)
+EVERYWHERE(norm)
+EVERYWHERE(act)
+EVERYWHERE(gather)
+EVERYWHERE(greedy)
+EVERYWHERE(filter)
+EVERYWHERE(logprob)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(open_test), cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test),
+        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
+        cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
+        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(faults_test),
+    };
+    plain = emu_get();
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
