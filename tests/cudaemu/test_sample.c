@@ -4,6 +4,8 @@
 
 enum { MOST_TOP = 24, MOST_ROWS = 16, MOST_EDITS = 40 };
 
+static struct device *cpu;
+
 struct sampled { int32_t ids[MOST_ROWS], top_ids[MOST_ROWS * MOST_TOP]; float logprobs[MOST_ROWS], top_logprobs[MOST_ROWS * MOST_TOP]; };
 
 /* Everything that a call is given. */
@@ -28,7 +30,7 @@ static void run_cpu(const struct call *c, struct sampled *s)
     memset(s, 0xff, sizeof *s);
     memcpy(l.data, c->logits, tensor_size(&l));
     struct sample op = op_of(c, l, s);
-    devices[0]->ops->sample(devices[0], &op);
+    cpu->ops->sample(cpu, &op);
     free(l.data);
 }
 
@@ -333,10 +335,10 @@ int main(void)
         cmocka_unit_test(small_test), cmocka_unit_test(large_test), cmocka_unit_test(draw_test),
         cmocka_unit_test(tie_test), cmocka_unit_test(edge_test), cmocka_unit_test(logprob_test),
     };
-    devices_open();
+    cpu = cpu_open(DTYPE_BF16, 1);
     on_device_open();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     on_device_close();
-    devices_close();
+    cpu->ops->close(cpu);
     return failed;
 }
