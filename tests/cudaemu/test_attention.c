@@ -323,13 +323,13 @@ static void many_test(void **state)
 static void long_test(void **state)
 {
     (void)state;
-    static const struct shape s = { 1, 1, 16, 16, 0, 0, false, DTYPE_BF16, DTYPE_F32 }, window = { 1, 1, 16, 16, 3000, 0, false, DTYPE_BF16, DTYPE_F32 };
-    static const uint32_t len[] = { 4999, 4096 };
+    static const struct shape s = { 1, 1, 8, 16, 0, 0, false, DTYPE_BF16, DTYPE_F32 }, window = { 1, 1, 8, 16, 4500, 0, false, DTYPE_BF16, DTYPE_F32 };
+    static const uint32_t len[] = { 33500, 4999 };
     for (int i = 0; i < 2; i++) {
         struct rng r;
         rng_init(&r, 300);
         struct scene c = scene_new(&r, i ? &window : &s, 2, len);
-        struct piece piece[] = { { 0, 4999, 1 }, { 1, 4096, 1 } };
+        struct piece piece[] = { { 0, 33500, 1 }, { 1, 4999, 1 } };
         both_set(0);
         step_run(&r, &c, piece, 2);
         pieces_check(&c, piece, 2);
