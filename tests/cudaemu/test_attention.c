@@ -211,15 +211,17 @@ static void step_run(struct rng *r, struct scene *c, const struct piece *piece, 
 {
     struct memory m = memory_new(r, c);
     uint32_t start[MOST_SEQ + 1] = { 0 }, len[MOST_SEQ], table_row[MOST_SEQ], cols = 0;
-    for (uint32_t i = 0; i < c->n_seq; i++)
-        cols = c->len[i] / c->s.block_size + 1 > cols ? c->len[i] / c->s.block_size + 1 : cols;
-    size_t table_size = (size_t)(n_piece + 2) * cols * sizeof(uint32_t), q_row = (size_t)c->s.n_head * c->s.d_head;
+    for (uint32_t i = 0; i < c->n_seq; i++) {
+        uint32_t n = (c->len[i] + c->s.block_size - 1) / c->s.block_size;
+        cols = n > cols ? n : cols;
+    }
+    size_t table_size = (size_t)(n_piece + 1) * cols * sizeof(uint32_t), q_row = (size_t)c->s.n_head * c->s.d_head;
     uint32_t *table = mem_alloc(table_size);
     memset(table, WILD, table_size);
     for (uint32_t i = 0; i < n_piece; i++) {
         start[i + 1] = start[i] + piece[i].n;
         len[i] = piece[i].end;
-        table_row[i] = n_piece + 1 - i;
+        table_row[i] = n_piece - i;
         memory_write(&m, c, &piece[i], table + (size_t)table_row[i] * cols);
     }
     uint32_t n_tok = start[n_piece];
@@ -323,16 +325,16 @@ static void many_test(void **state)
 static void long_test(void **state)
 {
     (void)state;
-    static const struct shape s = { 1, 1, 16, 16, 0, 0, false, DTYPE_BF16, DTYPE_F32 }, window = { 1, 1, 16, 16, 3000, 0, false, DTYPE_BF16, DTYPE_F32 };
-    static const uint32_t len[] = { 4999, 4096 };
+    static const struct shape s = { 1, 1, 8, 16, 0, 0, false, DTYPE_BF16, DTYPE_F32 }, window = { 1, 1, 8, 16, 4500, 0, false, DTYPE_BF16, DTYPE_F32 };
+    static const uint32_t len[] = { 33500, 4999, 4097 };
     for (int i = 0; i < 2; i++) {
         struct rng r;
         rng_init(&r, 300);
-        struct scene c = scene_new(&r, i ? &window : &s, 2, len);
-        struct piece piece[] = { { 0, 4999, 1 }, { 1, 4096, 1 } };
+        struct scene c = scene_new(&r, i ? &window : &s, 3, len);
+        struct piece piece[] = { { 0, 33500, 1 }, { 1, 4999, 1 }, { 2, 4097, 1 } };
         both_set(0);
-        step_run(&r, &c, piece, 2);
-        pieces_check(&c, piece, 2);
+        step_run(&r, &c, piece, 3);
+        pieces_check(&c, piece, 3);
         scene_free(&c);
     }
 }
