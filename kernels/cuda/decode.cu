@@ -1,13 +1,14 @@
 /* decode.cu - attention of the sequences with one token in the step, split over their keys (Dao et al. 2023, Flash-Decoding).
  *
  * A unit is a KV head, up to 16 of its query heads, which are the rows of the tensor cores' tiles, and a split of the keys.
- * Each warp takes every N_WARP-th group of 16 keys with a ring of copies of its own; no barrier stands in that loop.  Then the
- * warps' parts are joined in shared memory, and where a sequence has several splits, these in global memory by join_kernel.
+ * Each warp takes every fourth group of 16 keys (every second above d_head 128) with a ring of copies of its own; no barrier
+ * stands in that loop.  Then the warps' parts are joined in shared memory, and where a sequence has several splits, these in
+ * global memory by join_kernel.
  *
  * Sameness: how the keys are split and who takes which depends on kv_len and the window alone, so the bits of a token do not
  * depend on the batch.  They are not those that prefill.cu gives to the same token among others of its sequence.
  *
- * Bound: memory; K and V are read once, 4 d_head bytes a key and KV head in bf16, and two thirds of a ring are under way.
+ * Bound: memory; K and V are read once, 4 d_head bytes a key and KV head in bf16; all stages of a ring but one are under way.
  * Registers, sm_90, room for d_head 64, 80, 96, 128, 256: bf16 132, 137, 139, 172, 254; e4m3 117, 128, 147, 165, 253. */
 #include "kernels/cuda/attention.h"
 
