@@ -89,9 +89,9 @@ $(BUILD)/libtokmill.a: $(LIB)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS) -lcmocka
 
-# ONLY='NAME...' runs some of the tests: test_pool, test_default.sh, cli_usage ...
+# ONLY='NAME...' runs some of the tests: test_pool, test_cuda_asan, test_default.sh, cli_usage ...
 test: $(BIN) $(TESTS)
-	@tests/run.sh $(BUILD) $(ONLY)
+	@PROGRAMS='$(sort $(notdir $(TESTS)))' tests/run.sh $(BUILD) $(ONLY)
 
 # The suite again with sanitizers: address (leaks included, on every way out) and undefined behaviour; then threads, for the
 # tests that have some.  Their own code makes gcc warn of what is not there, so warnings are left to the plain build.

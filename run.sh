@@ -5,7 +5,7 @@
 set -e
 cd "$(dirname "$0")"
 need="gcc libc6-dev make libzstd-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libdnnl-dev"
-[ "$1" != test ] || need="$need libcmocka-dev zstd jq scdoc"
+[ "$1" != test ] || need="$need libcmocka-dev zstd jq scdoc g++ clang"
 
 missing=""
 for p in $need; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# tests/run.sh BUILD [NAME...]: runs the test programs of the build folder, the script tests and the command-line tests, or
-# only those named.  A line each with its seconds and what it skipped; of one that fails also what it printed.  The last line counts.
+# tests/run.sh BUILD [NAME...]: runs the test programs $PROGRAMS of the build folder, the script tests and the command-line
+# tests, or only those named.  A line each with its seconds and what it skipped; of one that fails also what it printed.  The last line counts.
 build=$1
 shift
 names=$*
@@ -31,8 +31,7 @@ run() {
 }
 
 mkdir -p "$build/tests"
-for t in tests/test_*.c; do
-    name=$(basename "$t" .c)
+for name in $PROGRAMS; do
     run "$name" "$build/tests/$name"
 done
 for t in tests/test_*.sh; do

@@ -258,10 +258,10 @@ static void step_run(struct rng *r, struct scene *c, const struct piece *piece, 
 
 static void both_set(int i)
 {
-    static const enum emu_copies copies[N_SCHEDULE] = { EMU_LAZY, EMU_EAGER, EMU_LAZY, EMU_MIXED };
+    static const enum emu_copies copying[N_SCHEDULE] = { EMU_LAZY, EMU_EAGER, EMU_LAZY, EMU_MIXED };
     schedule_set(i);
     struct emu_options o = emu_get();
-    o.copies = copies[i];
+    o.copies = copying[i];
     emu_set(&o);
 }
 
