@@ -130,7 +130,8 @@ static void embed_check(struct device *d, const struct product *p, const struct 
 {
     int32_t want[] = { (int32_t)p->n_out - 1, 0, (int32_t)p->n_out / 2 }, ids[] = { want[0], ~1, ~0 }, prev[] = { want[2], want[1] };
     struct tensor e = tensor_new(3, p->n_in, DTYPE_F32);
-    d->ops->embed(d, &(struct embed){ .table = packed, .ids = on(d, ids, sizeof ids), .prev = on(d, prev, sizeof prev), .scale = 2, .y = tensor_on(d, &e) });
+    d->ops->embed(d, &(struct embed){
+        .table = packed, .ids = on(d, ids, sizeof ids), .prev = on(d, prev, sizeof prev), .scale = 2, .y = tensor_on(d, &e) });
     back(d);
     for (size_t i = 0; i < 3; i++)
         for (size_t k = 0; k < p->n_in; k++)

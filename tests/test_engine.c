@@ -171,7 +171,8 @@ static void make_corpus(struct jobs *j)
         "\"presence_penalty\":0.6,\"frequency_penalty\":0.9,\"logprobs\":0", "\"logit_bias\":{\"7\":3,\"9\":-100},\"temperature\":0.5",
         "\"max_tokens\":70,\"ignore_eos\":true,\"temperature\":1", "\"max_tokens\":90,\"min_tokens\":80", "\"max_tokens\":1",
         "\"stop_token_ids\":[3,4,5,6,8,10,12],\"temperature\":1,\"logprobs\":20",
-        "\"stop\":[\"ad\",\"bb\",\"nc\"],\"temperature\":1.5,\"logprobs\":1,\"n\":2", "\"stop\":\"a\",\"min_tokens\":5,\"temperature\":1.5,\"presence_penalty\":0.5",
+        "\"stop\":[\"ad\",\"bb\",\"nc\"],\"temperature\":1.5,\"logprobs\":1,\"n\":2",
+        "\"stop\":\"a\",\"min_tokens\":5,\"temperature\":1.5,\"presence_penalty\":0.5",
     };
     const size_t n_way = sizeof ways / sizeof *ways;
     struct rng r;

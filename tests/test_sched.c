@@ -109,8 +109,10 @@ static void check_plan(const struct world *w, const struct plan *p)
 static void write_and_read(const struct world *w, const struct plan *p, const int32_t *prev, int32_t *ids)
 {
     for (uint32_t i = 0; i < p->n_part; i++)
-        for (uint32_t k = 0; k < p->part[i].n; k++)
-            *kv_at(w, p->part[i].seq, p->part[i].from + k) = p->part[i].pending ? prev[p->part[i].prev_row] : p->part[i].seq->tokens[p->part[i].from + k];
+        for (uint32_t k = 0; k < p->part[i].n; k++) {
+            const struct plan_part *part = &p->part[i];
+            *kv_at(w, part->seq, part->from + k) = part->pending ? prev[part->prev_row] : part->seq->tokens[part->from + k];
+        }
     for (uint32_t i = 0; i < p->n_part; i++) {
         const struct seq *q = p->part[i].seq;
         uint64_t hash = q->choice;
@@ -184,7 +186,9 @@ static const struct plan *run_step(struct world *w)
 
 static int add_job(struct world *w, struct job *j)
 {
-    struct sched_request r = { .prompt = j->prompt, .n_prompt = j->n_prompt, .max_new = j->max_new, .n = j->n, .owner = j, .sees_tokens = j->sees_tokens };
+    struct sched_request r = {
+        .prompt = j->prompt, .n_prompt = j->n_prompt, .max_new = j->max_new, .n = j->n, .owner = j, .sees_tokens = j->sees_tokens,
+    };
     return sched_add(w->sched, &r);
 }
 

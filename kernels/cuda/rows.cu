@@ -15,7 +15,8 @@ enum { N_THREAD = 128, N_WARP = N_THREAD / 32, WARP_WIDTH = 1024 };
 #define EACH_EIGHT(at, i, n_thread, cols) for (uint32_t at = 8 * (i); at < (cols); at += 8 * (n_thread))
 
 /* x [n_tok, d_model] f32 = scale * table[ids], bf16 or e4m3 */
-static __global__ void __launch_bounds__(N_THREAD) embed_kernel(float *y, const int32_t *ids, const int32_t *prev, struct weight table, float scale)
+static __global__ void __launch_bounds__(N_THREAD)
+embed_kernel(float *y, const int32_t *ids, const int32_t *prev, struct weight table, float scale)
 {
     int32_t given = ids[blockIdx.x];
     uint32_t id = (uint32_t)(given < 0 ? prev[~given] : given), d = table.n_in;

@@ -366,13 +366,19 @@ void sched_finish(struct sched *s, struct seq *q)
 
 /* ---- invariants ---- */
 
+/* A pending token's turn comes when all tokens before it have been computed, and never after a preemption. */
+static bool pending_sane(const struct seq *q, bool active)
+{
+    uint32_t n = q->n_token + q->n_pending;
+    return q->n_done <= n && n <= q->max_len && (!active || !q->n_pending || q->n_done + 1 >= n);
+}
+
 static bool seq_sane(const struct sched *s, const struct seq *q, bool active, uint32_t *refs)
 {
     for (uint32_t i = 0; i < q->n_block; i++)
         refs[q->block[i]]++;
-    uint32_t n = q->n_token + q->n_pending;
-    return q->n_done <= n && n <= q->max_len && (active || !q->n_done) && (!active || !q->n_pending || q->n_done + 1 >= n) && q->n_prompt <= q->n_token && q->max_len <= s->max_len
-        && q->n_indexed <= q->n_block && q->n_done <= (uint64_t)q->n_block * s->blocks->block_size && (active || !q->n_block);
+    return pending_sane(q, active) && q->n_prompt <= q->n_token && q->max_len <= s->max_len && q->n_indexed <= q->n_block
+        && q->n_done <= (uint64_t)q->n_block * s->blocks->block_size && (active || !q->n_block);
 }
 
 /* Between steps every active sequence waits for its newest token's turn, but for the last, which may be within its prompt. */
