@@ -24,7 +24,7 @@ struct kv;             /* the paged KV memory of all layers; its layout belongs 
  * consecutive positions ending at kv_len[s]-1. */
 struct step {
     uint32_t n_tok, n_seq, n_out;
-    const int32_t  *ids;           /* [n_tok] */
+    const int32_t  *ids, *prev;    /* [n_tok]; of an id below 0 see struct embed */
     const uint32_t *pos;           /* [n_tok] position in its sequence */
     const uint32_t *slot;          /* [n_tok] KV slot: block * block_size + offset */
     const uint32_t *seq_start;     /* [n_seq + 1] */
@@ -37,9 +37,11 @@ struct step {
 
 struct kv_shape { uint32_t n_layer, n_block, block_size, n_kv_head, d_head; enum dtype dtype; };  /* block_size: a multiple of 16 */
 
-struct embed {                     /* y[i] = scale * table[ids[i]] */
+/* y[i] = scale * table[ids[i]]; an id below 0 stands for prev[~id], which an op before has yet to write when the step is built. */
+struct embed {
     const struct weight *table;    /* [n_vocab, d_model] */
     const int32_t *ids;            /* [y.rows] */
+    const int32_t *prev;           /* NULL where no id is below 0 */
     float scale;
     struct tensor y;               /* [n_tok, d_model] f32 */
 };
@@ -134,9 +136,13 @@ struct device_ops {
     void  (*close)(struct device *d);
     void *(*alloc)(struct device *d, size_t size);                 /* zeroed */
     void  (*free)(struct device *d, void *p, size_t size);
-    void  (*upload)(struct device *d, void *dst, const void *host, size_t size);
+    void *(*host_alloc)(struct device *d, size_t size);            /* host memory that a download does not wait for */
+    void  (*host_free)(struct device *d, void *p, size_t size);
+    void  (*upload)(struct device *d, void *dst, const void *host, size_t size);   /* host is free again at return */
     void  (*download)(struct device *d, void *host, const void *src, size_t size);
     void  (*sync)(struct device *d);
+    void  (*mark)(struct device *d, int i);    /* i is 0 or 1 */
+    void  (*wait)(struct device *d, int i);    /* like sync, but only for what was enqueued before the last mark(i) */
 
     /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16 or int8 (int8: per-row
      * scale of the weight, per-row scale of x at run time). */
@@ -171,6 +177,7 @@ struct device {
     char   text[128];              /* for people: "AMD EPYC, 2 threads, AVX-512 bf16" */
     size_t memory;                 /* bytes there are for weights and KV */
     enum dtype compute;            /* f32 or bf16: of activations, q, k and v */
+    bool   async;                  /* ops return before they are done: the host had better work ahead */
 };
 
 /* name: "auto", "cpu" or "cuda:N"; compute as above; n_thread 0: all cores (CPU device only).  NULL: err_text(). */

@@ -128,13 +128,14 @@ static void product_check(const struct product *p, const struct tensor *x, const
 
 static void embed_check(struct device *d, const struct product *p, const struct tensor *w, const struct weight *packed)
 {
-    int32_t ids[] = { (int32_t)p->n_out - 1, 0, (int32_t)p->n_out / 2 };
+    int32_t want[] = { (int32_t)p->n_out - 1, 0, (int32_t)p->n_out / 2 }, ids[] = { want[0], ~1, ~0 }, prev[] = { want[2], want[1] };
     struct tensor e = tensor_new(3, p->n_in, DTYPE_F32);
-    d->ops->embed(d, &(struct embed){ .table = packed, .ids = on(d, ids, sizeof ids), .scale = 2, .y = tensor_on(d, &e) });
+    d->ops->embed(d, &(struct embed){
+        .table = packed, .ids = on(d, ids, sizeof ids), .prev = on(d, prev, sizeof prev), .scale = 2, .y = tensor_on(d, &e) });
     back(d);
     for (size_t i = 0; i < 3; i++)
         for (size_t k = 0; k < p->n_in; k++)
-            assert_true(get(&e, i * p->n_in + k) == 2 * weight_want(p, w, (size_t)ids[i] * p->n_in + k));
+            assert_true(get(&e, i * p->n_in + k) == 2 * weight_want(p, w, (size_t)want[i] * p->n_in + k));
     free(e.data);
 }
 

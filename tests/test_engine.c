@@ -139,6 +139,27 @@ static void run_jobs(struct jobs *j, const struct world *w, const struct engine_
     queue_free(out);
 }
 
+/* A byte-level tokenizer of our 96 ids: letters, and two-letter tokens so that a stop string may begin within one. */
+static void open_tokenizer(struct world *w)
+{
+    char path[64];
+    struct buf b = { 0 };
+    buf_puts(&b, "{\"version\":\"1.0\",\"added_tokens\":[],\"normalizer\":null,\"post_processor\":null,"
+                 "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false},"
+                 "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int i = 0; i < N_VOCAB; i++) {
+        const char letters[3] = { (char)('a' + i % 23), i < 23 ? 0 : (char)('a' + i / 23) };
+        buf_printf(&b, "%s\"%s\":%d", i ? "," : "", letters, i);
+    }
+    buf_puts(&b, "},\"merges\":[]}}\n");
+    write_temp(path, b.data);
+    buf_free(&b);
+    w->tokenizer = tokenizer_open(path);
+    if (!w->tokenizer)
+        fail_msg("%s", err_text());
+    unlink(path);
+}
+
 /* ---- sameness ---- */
 
 /* Prompts of all lengths, some with a common beginning, under every way to sample. */
@@ -150,6 +171,8 @@ static void make_corpus(struct jobs *j)
         "\"presence_penalty\":0.6,\"frequency_penalty\":0.9,\"logprobs\":0", "\"logit_bias\":{\"7\":3,\"9\":-100},\"temperature\":0.5",
         "\"max_tokens\":70,\"ignore_eos\":true,\"temperature\":1", "\"max_tokens\":90,\"min_tokens\":80", "\"max_tokens\":1",
         "\"stop_token_ids\":[3,4,5,6,8,10,12],\"temperature\":1,\"logprobs\":20",
+        "\"stop\":[\"ad\",\"bb\",\"nc\"],\"temperature\":1.5,\"logprobs\":1,\"n\":2",
+        "\"stop\":\"a\",\"min_tokens\":5,\"temperature\":1.5,\"presence_penalty\":0.5",
     };
     const size_t n_way = sizeof ways / sizeof *ways;
     struct rng r;
@@ -190,25 +213,33 @@ static const struct way ways[] = {
     { { .max_seqs = 64, .max_step_tokens = 67, .block_size = 16, .n_block = 16 }, 1, true },
 };
 
+/* Runs the corpus in this way; the answers must be the first ones'. */
+static void check_way(struct jobs *j, const struct jobs *first, const struct world *w, const struct way *way, bool ahead)
+{
+    struct engine_config c = way->config;
+    uint32_t n_preempted = 0;
+    c.ahead = ahead;
+    run_jobs(j, w, &c, NULL);
+    for (uint32_t i = 0; i < j->n; i++) {
+        assert_null(j->answer[i]->request->error);
+        for (uint32_t k = 0; k < j->answer[i]->n_output; k++)
+            assert_same_output(&j->answer[i]->outputs[k], &first->answer[i]->outputs[k]);
+        n_preempted += j->answer[i]->n_preempted;
+    }
+    assert_true(!way->preempts || n_preempted > 5);
+}
+
 static void check_sameness(const char *path, enum dtype compute, enum dtype weights)
 {
     static struct jobs first = { .max_tokens = 40 }, other = { .max_tokens = 40 };
     make_corpus(&first);
     make_corpus(&other);
-    for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+    for (size_t k = 0; k < 2 * (sizeof ways / sizeof *ways); k++) {
         struct world w;
-        struct jobs *j = k ? &other : &first;
-        uint32_t n_preempted = 0;
-        open_model(&w, path, compute, weights, ways[k].n_thread);
-        run_jobs(j, &w, &ways[k].config, NULL);
+        open_model(&w, path, compute, weights, ways[k / 2].n_thread);
+        open_tokenizer(&w);
+        check_way(k ? &other : &first, &first, &w, &ways[k / 2], k % 2);
         close_world(&w);
-        for (uint32_t i = 0; i < j->n; i++) {
-            assert_null(j->answer[i]->request->error);
-            for (uint32_t c = 0; c < j->answer[i]->n_output; c++)
-                assert_same_output(&j->answer[i]->outputs[c], &first.answer[i]->outputs[c]);
-            n_preempted += j->answer[i]->n_preempted;
-        }
-        assert_true(!ways[k].preempts || n_preempted > 5);
         forget_answers(&other);
     }
     free_jobs(&first);
@@ -364,27 +395,6 @@ static void without_max_tokens_the_context_is_the_end(void **state)
     free_jobs(&j);
 }
 
-/* A byte-level tokenizer of our 96 ids: letters, and two-letter tokens so that a stop string may begin within one. */
-static void open_tokenizer(struct world *w)
-{
-    char path[64];
-    struct buf b = { 0 };
-    buf_puts(&b, "{\"version\":\"1.0\",\"added_tokens\":[],\"normalizer\":null,\"post_processor\":null,"
-                 "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false},"
-                 "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
-    for (int i = 0; i < N_VOCAB; i++) {
-        const char letters[3] = { (char)('a' + i % 23), i < 23 ? 0 : (char)('a' + i / 23) };
-        buf_printf(&b, "%s\"%s\":%d", i ? "," : "", letters, i);
-    }
-    buf_puts(&b, "},\"merges\":[]}}\n");
-    write_temp(path, b.data);
-    buf_free(&b);
-    w->tokenizer = tokenizer_open(path);
-    if (!w->tokenizer)
-        fail_msg("%s", err_text());
-    unlink(path);
-}
-
 /* How many leading tokens it takes until their text holds the string. */
 static uint32_t tokens_until(const struct world *w, const struct output *o, const char *stop)
 {
@@ -495,17 +505,19 @@ static void warm_up_leaves_no_trace(void **state)
     close_world(&w);
 }
 
-static void the_meter_adds_up(void **state)
+static void check_meter(bool ahead)
 {
-    (void)state;
     static struct jobs j = { .max_tokens = 16 };
     struct world w;
     struct meter m;
+    struct engine_config c = usual;
     uint64_t n_prompt = 0, n_cached = 0, n_out = 0, n_output = 0;
+    c.ahead = ahead;
     make_corpus(&j);
     open_world(&w);
+    open_tokenizer(&w);
     assert_int_equal(meter_open(&m, NULL), 0);
-    run_jobs(&j, &w, &usual, &m);
+    run_jobs(&j, &w, &c, &m);
     for (uint32_t i = 0; i < j.n; i++) {
         const struct answer *a = j.answer[i];
         n_prompt += (uint64_t)a->request->n_prompt * a->n_output;
@@ -527,6 +539,13 @@ static void the_meter_adds_up(void **state)
     meter_close(&m);
     close_world(&w);
     free_jobs(&j);
+}
+
+static void the_meter_adds_up(void **state)
+{
+    (void)state;
+    check_meter(false);
+    check_meter(true);
 }
 
 int main(void)

@@ -34,8 +34,8 @@ static void assert_edits(struct sampler *s, const struct edit_case *c)
     struct seq q = make_seq();
     sampler_begin(s, &q, &r);
     sampler_clear(s);
-    sampler_put(s, &q);
-    sampler_put(s, &q);                     /* as if another sequence were like it: the rows do not touch */
+    sampler_put(s, &q, q.n_token);
+    sampler_put(s, &q, q.n_token);                     /* as if another sequence were like it: the rows do not touch */
     struct sample_rows rows = sampler_rows(s);
     assert_int_equal(rows.n_row, 2);
     for (uint32_t i = 0; i < 2; i++) {
@@ -98,7 +98,7 @@ static struct sample_row row_of(uint64_t index, uint32_t choice, uint32_t n_toke
     q.n_token = n_token;
     struct sampler *s = sampler_open(&config, NULL, 2);
     sampler_begin(s, &q, &r);
-    sampler_put(s, &q);
+    sampler_put(s, &q, q.n_token);
     struct sample_rows rows = sampler_rows(s);
     struct sample_row row = rows.rows[0];
     assert_int_equal(rows.max_top, 4);

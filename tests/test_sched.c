@@ -18,9 +18,10 @@
 
 #define MAX_PROMPT 24
 #define MAX_N 3
+#define MAX_SEQS 32
 
 struct job {
-    int32_t prompt[MAX_PROMPT]; uint32_t n_prompt, max_new, n; bool to_the_end;
+    int32_t prompt[MAX_PROMPT]; uint32_t n_prompt, max_new, n; bool to_the_end, sees_tokens;
     uint32_t n_started, n_ended; bool ended[MAX_N];
     uint64_t answer[MAX_N];        /* hash of all tokens of each answer */
     uint32_t first_step, cached, recomputed, preempted, computed[MAX_N];
@@ -30,13 +31,16 @@ struct world {
     struct blocks blocks;
     struct sched *sched;
     int32_t *kv;                   /* [n_block, block_size] the token written there */
-    uint32_t n_step, n_preempted, n_admitted, step_tokens;
+    uint32_t n_step, n_preempted, n_dropped, n_admitted, step_tokens;
     uint64_t n_again;
+    bool ahead;                    /* the next step is planned before the tokens of the last one are known */
+    struct flight { const struct plan *plan; int32_t ids[MAX_SEQS]; } flights[2], *flying;
 };
 
 static void open_world(struct world *w, const struct sched_config *c, uint32_t n_block, uint32_t block_size, bool index)
 {
     *w = (struct world){ .step_tokens = c->max_step_tokens };
+    assert_true(c->max_seqs <= MAX_SEQS);
     blocks_init(&w->blocks, n_block, block_size, index);
     w->sched = sched_open(c, &w->blocks);
     w->kv = mem_array((size_t)n_block * block_size, sizeof *w->kv);
@@ -52,6 +56,7 @@ static void open_small(struct world *w, uint32_t max_seqs, uint32_t step_tokens,
 static void close_world(struct world *w)
 {
     assert_int_equal(w->blocks.n_idle, w->blocks.n_block);
+    assert_null(w->flying);
     sched_close(w->sched);
     blocks_free(&w->blocks);
     free(w->kv);
@@ -64,12 +69,6 @@ static int32_t *kv_at(const struct world *w, const struct seq *q, uint32_t pos)
     return &w->kv[(size_t)q->block[pos / size] * size + pos % size];
 }
 
-/* The next token is a function of all tokens before it and of the choice; token 0 ends, unless the job goes on to its end. */
-static int32_t next_token(const struct seq *q)
-{
-    return (int32_t)(hash_bytes(q->tokens, q->n_token * sizeof *q->tokens, q->choice) % 12);
-}
-
 static void end_answer(struct world *w, struct seq *q)
 {
     struct job *j = q->owner;
@@ -77,7 +76,7 @@ static void end_answer(struct world *w, struct seq *q)
     j->ended[q->choice] = true;
     j->answer[q->choice] = hash_bytes(q->tokens, q->n_token * sizeof *q->tokens, 1);
     j->n_ended++;
-    assert_int_equal(j->computed[q->choice], q->n_done - q->n_cached + q->n_recomputed);
+    assert_int_equal(j->computed[q->choice], q->n_high - q->n_cached + q->n_recomputed);
     j->cached += q->n_cached;
     j->recomputed += q->n_recomputed;
     j->preempted += q->n_preempted;
@@ -91,7 +90,9 @@ static void check_plan(const struct world *w, const struct plan *p)
         const struct plan_part *part = &p->part[i];
         assert_true(part->n >= 1);
         assert_int_equal(part->seq->n_done, part->from + part->n);
-        assert_int_equal(part->out, part->seq->n_done == part->seq->n_token);
+        assert_int_equal(part->out, part->seq->n_done == part->seq->n_token + part->seq->n_pending - part->out);
+        assert_int_equal(part->pending, part->from + part->n > part->seq->n_token);
+        assert_true(!part->pending || (w->ahead && part->decode && !((struct job *)part->seq->owner)->sees_tokens));
         n_tok += part->n;
         n_out += part->out;
         for (uint32_t k = 0; k < i; k++)
@@ -103,46 +104,91 @@ static void check_plan(const struct world *w, const struct plan *p)
     assert_int_equal(n_out, p->n_out);
 }
 
-/* What the device does: writes first, reads after. */
-static void write_and_read(const struct world *w, const struct plan *p)
+/* What the device does: writes first, reads after.  The next token is a function of all tokens before it, as they lie in the
+ * blocks, and of the choice. */
+static void write_and_read(const struct world *w, const struct plan *p, const int32_t *prev, int32_t *ids)
 {
     for (uint32_t i = 0; i < p->n_part; i++)
-        for (uint32_t k = 0; k < p->part[i].n; k++)
-            *kv_at(w, p->part[i].seq, p->part[i].from + k) = p->part[i].seq->tokens[p->part[i].from + k];
-    for (uint32_t i = 0; i < p->n_part; i++)
-        for (uint32_t pos = 0; pos < p->part[i].from + p->part[i].n; pos++)
-            assert_int_equal(*kv_at(w, p->part[i].seq, pos), p->part[i].seq->tokens[pos]);
+        for (uint32_t k = 0; k < p->part[i].n; k++) {
+            const struct plan_part *part = &p->part[i];
+            *kv_at(w, part->seq, part->from + k) = part->pending ? prev[part->prev_row] : part->seq->tokens[part->from + k];
+        }
+    for (uint32_t i = 0; i < p->n_part; i++) {
+        const struct seq *q = p->part[i].seq;
+        uint64_t hash = q->choice;
+        for (uint32_t pos = 0; pos < p->part[i].from + p->part[i].n; pos++) {
+            const int32_t *token = kv_at(w, q, pos);
+            assert_true(pos >= q->n_token || *token == q->tokens[pos]);
+            hash = hash_bytes(token, sizeof *token, hash);
+        }
+        if (p->part[i].out)
+            *ids++ = (int32_t)(hash % 12);
+    }
 }
 
-static const struct plan *run_step(struct world *w)
+static struct flight *launch_step(struct world *w)
 {
-    const struct plan *p = sched_plan(w->sched);
+    struct flight *f = &w->flights[w->flying == &w->flights[0]];
+    const struct plan *p = f->plan = sched_plan(w->sched);
     check_plan(w, p);
     assert_true(sched_sane(w->sched));
     w->n_step++;
     w->n_preempted += p->n_preempted;
     w->n_again += p->n_again;
-    write_and_read(w, p);
+    write_and_read(w, p, w->flying ? w->flying->ids : NULL, f->ids);
     for (uint32_t i = 0; i < p->n_part; i++) {
-        struct seq *q = p->part[i].seq;
+        const struct seq *q = p->part[i].seq;
         struct job *j = q->owner;
         if (p->part[i].first && !j->n_started++)
             j->first_step = w->n_admitted++;
         j->computed[q->choice] += p->part[i].n;
-        if (!p->part[i].out)
+    }
+    return p->n_part ? f : NULL;
+}
+
+/* Token 0 ends, unless the job goes on to its end. */
+static void land_step(struct world *w, const struct flight *f)
+{
+    const int32_t *ids = f->ids;
+    uint32_t n_out = 0;
+    for (uint32_t i = 0; i < f->plan->n_part; i++) {
+        const struct plan_part *part = &f->plan->part[i];
+        if (!part->out)
             continue;
-        int32_t id = next_token(q);
+        int32_t id = *ids++;
+        if (part->dropped)
+            continue;
+        struct seq *q = part->seq;
+        n_out++;
         sched_append(w->sched, q, id);
-        if ((id == 0 && !j->to_the_end) || q->n_token == q->max_len)
+        if ((id == 0 && !((struct job *)q->owner)->to_the_end) || q->n_token == q->max_len)
             end_answer(w, q);
     }
+    w->n_dropped += f->plan->n_dropped;
+    assert_int_equal(n_out, f->plan->n_out);
     assert_true(sched_sane(w->sched));
-    return p;
+}
+
+/* Returns the plan of the step that began. */
+static const struct plan *run_step(struct world *w)
+{
+    struct flight *before = w->flying;
+    w->flying = launch_step(w);
+    const struct flight *begun = &w->flights[before == &w->flights[0]];
+    if (before)
+        land_step(w, before);
+    if (w->flying && (!w->ahead || !sched_busy(w->sched))) {
+        land_step(w, w->flying);
+        w->flying = NULL;
+    }
+    return begun->plan;
 }
 
 static int add_job(struct world *w, struct job *j)
 {
-    struct sched_request r = { .prompt = j->prompt, .n_prompt = j->n_prompt, .max_new = j->max_new, .n = j->n, .owner = j };
+    struct sched_request r = {
+        .prompt = j->prompt, .n_prompt = j->n_prompt, .max_new = j->max_new, .n = j->n, .owner = j, .sees_tokens = j->sees_tokens,
+    };
     return sched_add(w->sched, &r);
 }
 
@@ -152,6 +198,7 @@ static void make_job(struct job *j, struct rng *r, uint32_t max_prompt, uint32_t
     *j = (struct job){ .n_prompt = 1 + rng_below(r, max_prompt), .max_new = 1 + rng_below(r, max_new), .n = 1 };
     if (rng_below(r, 4) == 0)
         j->n = 1 + rng_below(r, MAX_N);
+    j->sees_tokens = rng_below(r, 4) == 0;
     uint32_t kind = rng_below(r, 3);
     for (uint32_t i = 0; i < j->n_prompt; i++)
         j->prompt[i] = (int32_t)(kind && i + 2 < j->n_prompt ? kind + i : 1 + rng_below(r, 9));
@@ -163,13 +210,14 @@ static void make_job(struct job *j, struct rng *r, uint32_t max_prompt, uint32_t
 
 struct walk { uint32_t max_seqs, step_tokens, n_block; bool index; enum sched_order order; };
 
-static void run_jobs(struct job *jobs, const struct walk *k, uint32_t *n_preempted)
+static void run_jobs(struct job *jobs, const struct walk *k, bool ahead, uint32_t *n_preempted)
 {
     struct world w;
     struct sched_config c = {
         .max_seqs = k->max_seqs, .max_step_tokens = k->step_tokens, .max_context = 1000, .window = 16, .order = k->order,
     };
     open_world(&w, &c, k->n_block, 4, k->index);
+    w.ahead = ahead;
     uint32_t next = 0;
     while (next < N_JOB || sched_busy(w.sched)) {
         while (next < N_JOB && !sched_full(w.sched))
@@ -190,16 +238,16 @@ static void answers_depend_on_the_request_alone(void **state)
     };
     static struct job first[N_JOB], jobs[N_JOB];
     uint32_t n_preempted = 0;
-    for (size_t k = 0; k < sizeof walks / sizeof *walks; k++) {
+    for (size_t k = 0; k < 2 * (sizeof walks / sizeof *walks); k++) {
         struct rng r;
         rng_init(&r, 7);
         for (uint32_t i = 0; i < N_JOB; i++)
             make_job(&jobs[i], &r, 20, 12);             /* the largest needs all 8 blocks of 4 */
-        run_jobs(jobs, &walks[k], &n_preempted);
+        run_jobs(jobs, &walks[k / 2], k % 2, &n_preempted);
         for (uint32_t i = 0; i < N_JOB; i++) {
             assert_int_equal(jobs[i].n_started, jobs[i].n);
             assert_int_equal(jobs[i].n_ended, jobs[i].n);
-            assert_true(walks[k].index || !jobs[i].cached);
+            assert_true(walks[k / 2].index || !jobs[i].cached);
             for (uint32_t c = 0; k && c < jobs[i].n; c++)
                 assert_true(jobs[i].answer[c] == first[i].answer[c]);
         }
@@ -211,7 +259,7 @@ static void answers_depend_on_the_request_alone(void **state)
 
 /* ---- random walks: arrivals at random, pools of 2 to 8 blocks, 1 to 4 sequences ---- */
 
-static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refused)
+static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refused, uint32_t *n_dropped)
 {
     struct world w;
     struct rng r;
@@ -223,6 +271,7 @@ static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refuse
         .window = 1 + rng_below(&r, 5), .order = (enum sched_order)rng_below(&r, 3),
     };
     open_world(&w, &c, n_block, 1 + rng_below(&r, 4), rng_below(&r, 2));
+    w.ahead = seed % 2;
     while (n_added < 60 || sched_busy(w.sched)) {
         while (n_added < 60 && !sched_full(w.sched) && rng_below(&r, 3)) {
             struct job *j = &jobs[n_added++];
@@ -237,17 +286,19 @@ static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refuse
     }
     for (uint32_t i = 0; i < n_added; i++)
         assert_int_equal(jobs[i].n_ended, jobs[i].n);
+    assert_true(w.ahead || !w.n_dropped);
     *n_preempted += w.n_preempted;
+    *n_dropped += w.n_dropped;
     close_world(&w);
 }
 
 static void random_walks(void **state)
 {
     (void)state;
-    uint32_t n_preempted = 0, n_refused = 0;
+    uint32_t n_preempted = 0, n_refused = 0, n_dropped = 0;
     for (uint64_t seed = 0; seed < 400; seed++)
-        random_walk(seed, &n_preempted, &n_refused);
-    assert_true(n_preempted > 500 && n_refused > 500);
+        random_walk(seed, &n_preempted, &n_refused, &n_dropped);
+    assert_true(n_preempted > 500 && n_refused > 500 && n_dropped > 500);
 }
 
 /* ---- refusals ---- */

@@ -64,6 +64,12 @@ static void cpu_sync(struct device *d)
     (void)d;                /* every op returns when it is done */
 }
 
+static void cpu_mark(struct device *d, int i)
+{
+    (void)d;
+    (void)i;
+}
+
 static double cpu_energy(struct device *d)
 {
     (void)d;
@@ -89,9 +95,13 @@ static const struct device_ops ops = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .host_alloc = cpu_alloc,
+    .host_free = cpu_free,
     .upload = cpu_upload,
     .download = cpu_download,
     .sync = cpu_sync,
+    .mark = cpu_mark,
+    .wait = cpu_mark,
     .weight_pack = cpu_weight_pack,
     .weight_size = cpu_weight_size,
     .weight_free = cpu_weight_free,

@@ -192,8 +192,9 @@ static void embed_job(void *arg, int thread, int n_thread)
     const struct weight *w = op->table;
     struct span s = span_of(op->y.rows, thread, n_thread);
     for (uint32_t i = s.from; i < s.to; i++) {
-        CHECK(op->ids[i] >= 0 && (uint32_t)op->ids[i] < w->n_out);
-        unpack_row(w, (uint32_t)op->ids[i], op->scale, (float *)op->y.data + (size_t)i * w->n_in);
+        int32_t id = op->ids[i] < 0 ? op->prev[~op->ids[i]] : op->ids[i];
+        CHECK(id >= 0 && (uint32_t)id < w->n_out);
+        unpack_row(w, (uint32_t)id, op->scale, (float *)op->y.data + (size_t)i * w->n_in);
     }
 }
 

@@ -35,6 +35,7 @@ struct cuda_device {
     size_t shared_most;        /* bytes of dynamic shared memory that a block may ask for */
     cudaStream_t stream;
     struct cuda_staging staging;
+    cudaEvent_t marks[2];
     struct cublaslt *lt;
     struct nvml *nvml;
     struct cuda_buffer scratch;        /* an op may use it until the next op */
@@ -102,9 +103,13 @@ size_t      cuda_linear_scratch(const struct linear *op);
 /* memory.c; out of memory ends the program with what to lower. */
 void  *cuda_alloc(struct device *d, size_t size);
 void   cuda_free(struct device *d, void *p, size_t size);
+void  *cuda_host_alloc(struct device *d, size_t size);                                 /* pinned */
+void   cuda_host_free(struct device *d, void *p, size_t size);
 void   cuda_upload(struct device *d, void *dst, const void *host, size_t size);        /* host is free again at return */
 void   cuda_download(struct device *d, void *host, const void *src, size_t size);
 void   cuda_sync(struct device *d);
+void   cuda_mark(struct device *d, int i);
+void   cuda_wait(struct device *d, int i);
 void  *cuda_grow(struct cuda_device *d, struct cuda_buffer *b, size_t size);           /* at least that large; content is lost */
 struct weight *cuda_weight_pack(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype);
 size_t cuda_weight_size(const struct weight *w);

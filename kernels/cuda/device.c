@@ -84,6 +84,9 @@ static void close_device(struct device *base)
     for (int i = 0; i < CUDA_N_PIECE; i++)
         if (d->staging.arrived[i])
             cudaEventDestroy(d->staging.arrived[i]);
+    for (int i = 0; i < 2; i++)
+        if (d->marks[i])
+            cudaEventDestroy(d->marks[i]);
     if (d->stream)
         cudaStreamDestroy(d->stream);
     free(d);
@@ -93,9 +96,13 @@ static const struct device_ops ops = {
     .close = close_device,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .host_alloc = cuda_host_alloc,
+    .host_free = cuda_host_free,
     .upload = cuda_upload,
     .download = cuda_download,
     .sync = cuda_sync,
+    .mark = cuda_mark,
+    .wait = cuda_wait,
     .weight_pack = cuda_weight_pack,
     .weight_size = cuda_weight_size,
     .weight_free = cuda_weight_free,
@@ -176,6 +183,8 @@ static cudaError_t begin(struct cuda_device *d)
         e = cudaMallocHost((void **)&d->staging.data, CUDA_N_PIECE * CUDA_PIECE);
     for (int i = 0; i < CUDA_N_PIECE && !e; i++)
         e = cudaEventCreateWithFlags(&d->staging.arrived[i], cudaEventDisableTiming);
+    for (int i = 0; i < 2 && !e; i++)
+        e = cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming);
     return e;
 }
 
@@ -195,7 +204,7 @@ struct device *cuda_open(int ordinal, enum dtype compute)
     if (find(ordinal, compute))
         return NULL;
     struct cuda_device *d = mem_alloc(sizeof *d);
-    d->base = (struct device){ .ops = &ops, .compute = compute };
+    d->base = (struct device){ .ops = &ops, .compute = compute, .async = true };
     d->ordinal = ordinal;
     snprintf(d->base.name, sizeof d->base.name, "cuda:%d", ordinal);
     if (!open_parts(d))

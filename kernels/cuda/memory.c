@@ -45,9 +45,32 @@ void *cuda_grow(struct cuda_device *d, struct cuda_buffer *b, size_t size)
     return b->data;
 }
 
+void *cuda_host_alloc(struct device *d, size_t size)
+{
+    void *p;
+    cuda_need(cuda_of(d), "cudaMallocHost", cudaMallocHost(&p, size));
+    return p;
+}
+
+void cuda_host_free(struct device *d, void *p, size_t size)
+{
+    (void)size;
+    cuda_need(cuda_of(d), "cudaFreeHost", cudaFreeHost(p));
+}
+
 void cuda_sync(struct device *d)
 {
     cuda_need(cuda_of(d), "an op before sync", cudaStreamSynchronize(cuda_of(d)->stream));
+}
+
+void cuda_mark(struct device *d, int i)
+{
+    cuda_need(cuda_of(d), "mark", cudaEventRecord(cuda_of(d)->marks[i], cuda_of(d)->stream));
+}
+
+void cuda_wait(struct device *d, int i)
+{
+    cuda_need(cuda_of(d), "an op before wait", cudaEventSynchronize(cuda_of(d)->marks[i]));
 }
 
 /* ---- up and down ---- */

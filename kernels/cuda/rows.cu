@@ -15,9 +15,11 @@ enum { N_THREAD = 128, N_WARP = N_THREAD / 32, WARP_WIDTH = 1024 };
 #define EACH_EIGHT(at, i, n_thread, cols) for (uint32_t at = 8 * (i); at < (cols); at += 8 * (n_thread))
 
 /* x [n_tok, d_model] f32 = scale * table[ids], bf16 or e4m3 */
-static __global__ void __launch_bounds__(N_THREAD) embed_kernel(float *y, const int32_t *ids, struct weight table, float scale)
+static __global__ void __launch_bounds__(N_THREAD)
+embed_kernel(float *y, const int32_t *ids, const int32_t *prev, struct weight table, float scale)
 {
-    uint32_t id = (uint32_t)ids[blockIdx.x], d = table.n_in;
+    int32_t given = ids[blockIdx.x];
+    uint32_t id = (uint32_t)(given < 0 ? prev[~given] : given), d = table.n_in;
     if (table.scale)
         scale *= table.scale[id];
     EACH_EIGHT(i, threadIdx.x, N_THREAD, d) {
@@ -35,7 +37,7 @@ cudaError_t cuda_embed(struct cuda_device *d, const struct embed *op)
     CHECK(op->y.dtype == DTYPE_F32 && op->y.cols == op->table->n_in);
     if (!op->y.rows)
         return cudaSuccess;
-    return prim_launch(embed_kernel, op->y.rows, N_THREAD, 0, d->stream, (float *)op->y.data, op->ids, *op->table, op->scale);
+    return prim_launch(embed_kernel, op->y.rows, N_THREAD, 0, d->stream, (float *)op->y.data, op->ids, op->prev, *op->table, op->scale);
 }
 
 /* x [n, d] f32 -> y [n, d] f32 or bf16; a warp a row up to WARP_WIDTH elements, then a block.  y may be x: a thread reads

@@ -41,7 +41,10 @@ static struct layout lay_out(const struct plan *p)
 static void put_tokens(struct batch *b, const struct layout *l, const struct plan_part *part, uint32_t row)
 {
     const struct seq *q = part->seq;
-    memcpy(b->host + l->ids + row, q->tokens + part->from, part->n * sizeof *q->tokens);
+    if (part->pending)
+        b->host[l->ids + row] = ~part->prev_row;
+    else
+        memcpy(b->host + l->ids + row, q->tokens + part->from, part->n * sizeof *q->tokens);
     for (uint32_t i = 0; i < part->n; i++) {
         uint32_t pos = part->from + i;
         b->host[l->pos + row + i] = pos;
@@ -59,7 +62,7 @@ static void upload_table(struct batch *b, struct seq *q)
     q->n_uploaded = q->n_block;
 }
 
-const struct step *batch_build(struct batch *b, const struct plan *p)
+const struct step *batch_build(struct batch *b, const struct plan *p, const int32_t *prev)
 {
     struct layout l = lay_out(p);
     uint32_t row = 0, n_out = 0;
@@ -77,7 +80,7 @@ const struct step *batch_build(struct batch *b, const struct plan *p)
     b->host[l.seq_start + p->n_part] = row;
     b->device->ops->upload(b->device, b->memory, b->host, l.end * sizeof *b->host);
     b->step = (struct step){
-        .n_tok = p->n_tok, .n_seq = p->n_part, .n_out = p->n_out, .ids = (const int32_t *)(b->memory + l.ids),
+        .n_tok = p->n_tok, .n_seq = p->n_part, .n_out = p->n_out, .ids = (const int32_t *)(b->memory + l.ids), .prev = prev,
         .pos = b->memory + l.pos, .slot = b->memory + l.slot, .seq_start = b->memory + l.seq_start, .kv_len = b->memory + l.kv_len,
         .table_row = b->memory + l.table_row, .block_table = b->table, .table_cols = b->table_cols,
         .out_rows = b->memory + l.out_rows,

@@ -19,7 +19,8 @@ struct batch {
 void batch_open(struct batch *b, struct device *d, const struct sched_config *c, uint32_t max_len, uint32_t block_size);
 void batch_close(struct batch *b);
 
-/* Lays out and uploads the plan; the step is valid until the next call. */
-const struct step *batch_build(struct batch *b, const struct plan *p);
+/* Lays out and uploads the plan; prev: device, the ids that the step before it sampled.  The step is valid until the next
+ * call, which may come while the device still runs it: what is uploaded then is enqueued behind it. */
+const struct step *batch_build(struct batch *b, const struct plan *p, const int32_t *prev);
 
 #endif

@@ -15,6 +15,17 @@
 /* What a running sequence makes, by slot. */
 struct run { struct output *output; int64_t last_ns; };
 
+/* Tokens of a step on the host, once they are there. */
+struct sampled { const int32_t *ids; const float *logprobs; const int32_t *top_ids; const float *top_logprobs; uint32_t max_top; };
+
+/* A step from its plan until its tokens are absorbed, and the time it took of the loop. */
+struct flight {
+    const struct plan *plan;
+    uint32_t *host;                /* what the device sampled, as in engine.sampled */
+    struct sampled sampled;
+    int64_t start_ns, plan_ns, forward_ns, sample_ns;
+};
+
 struct engine {
     struct model *model;
     struct device *device;
@@ -29,8 +40,11 @@ struct engine {
     struct forward *forward;
     struct run *runs;              /* [max_seqs] */
     uint32_t *sampled;             /* device: ids [n_out], logprobs [n_out], top_ids and top_logprobs [n_out, max_top] */
-    uint32_t *sampled_host;
     size_t    sampled_size;
+    bool      ahead;
+    struct flight flights[2];      /* in turn; so a step's mark on the device is its place */
+    uint32_t  n_launched;
+    struct flight *flying;         /* NULL: no step is in flight */
     uint64_t  n_step;
     int64_t   start_ns, lap_ns;    /* clock: the run's begin; up to where time has been accounted for */
 };
@@ -96,7 +110,9 @@ struct engine *engine_open(struct model *m, const struct tokenizer *t, const str
     e->runs = mem_array(e->config.max_seqs, sizeof *e->runs);
     e->sampled_size = (size_t)e->config.max_seqs * (2 + 2 * SAMPLER_MAX_TOP) * sizeof *e->sampled;
     e->sampled = e->device->ops->alloc(e->device, e->sampled_size);
-    e->sampled_host = mem_alloc(e->sampled_size);
+    for (int i = 0; i < 2; i++)
+        e->flights[i].host = e->device->ops->host_alloc(e->device, e->sampled_size);
+    e->ahead = c->ahead || e->device->async;
     return e;
 }
 
@@ -105,7 +121,8 @@ void engine_close(struct engine *e)
     if (!e)
         return;
     e->device->ops->free(e->device, e->sampled, e->sampled_size);
-    free(e->sampled_host);
+    for (int i = 0; i < 2; i++)
+        e->device->ops->host_free(e->device, e->flights[i].host, e->sampled_size);
     free(e->runs);
     forward_close(e->forward);
     sampler_close(e->sampler);
@@ -152,6 +169,8 @@ struct work { uint32_t n_seq, n_tok, n_out; uint64_t context; };
 
 static void add_work(struct work *w, const struct plan_part *part)
 {
+    if (part->dropped)
+        return;
     w->n_seq++;
     w->n_tok += part->n;
     w->n_out += part->out;
@@ -178,7 +197,7 @@ static void account_forward(struct engine *e, const struct plan *p, int64_t ns)
     int64_t prefill_ns = (int64_t)(share * (double)ns);
     if (prefill.n_seq)
         account(e, STAGE_PREFILL, prefill_ns, prefill.n_seq, prefill.n_tok - p->n_again);
-    if (decode.n_seq)
+    if (decode.n_seq || !prefill.n_seq)
         account(e, STAGE_DECODE, ns - prefill_ns, decode.n_seq, decode.n_tok);
     if (e->meter)
         meter_cost(e->meter, c.flops, c.bytes);
@@ -261,6 +280,7 @@ static void accept_request(struct engine *e, struct answer *a, struct queue *out
     struct request *r = a->request;
     struct sched_request wish = {
         .prompt = r->prompt_ids, .n_prompt = r->n_prompt, .max_new = most_tokens(e, r), .n = a->n_output, .owner = a,
+        .sees_tokens = sampler_sees_tokens(r),
     };
     a->arrival_ns = clock_ns();
     if (!r->error && (sampler_check(e->sampler, r) || sched_add(e->sched, &wish)))
@@ -293,7 +313,7 @@ static bool take_in(struct engine *e, struct queue *in, struct queue *out, const
     return sched_busy(e->sched);
 }
 
-/* ---- a step: plan, build, forward, sample, absorb ---- */
+/* ---- a step: plan, build, forward, sample; absorb ---- */
 
 static const struct plan *plan_step(struct engine *e)
 {
@@ -305,32 +325,57 @@ static const struct plan *plan_step(struct engine *e)
         if (p->part[i].first)
             begin_output(e, q);
         if (p->part[i].out)
-            sampler_put(e->sampler, q);
+            sampler_put(e->sampler, q, p->part[i].from + p->part[i].n);
         if (!a->scheduled_ns)
             a->scheduled_ns = clock_ns();
     }
     return p;
 }
 
-/* Tokens of the step on the host; pointers into sampled_host. */
-struct sampled { const int32_t *ids; const float *logprobs; const int32_t *top_ids; const float *top_logprobs; uint32_t max_top; };
+static const int32_t *newest_ids(const struct engine *e)
+{
+    return (const int32_t *)e->sampled;
+}
 
-static struct sampled sample_step(struct engine *e, struct tensor logits)
+static void sample_step(struct engine *e, struct flight *f, struct tensor logits)
 {
     struct sample_rows r = sampler_rows(e->sampler);
     size_t n = r.n_row, n_top = n * r.max_top;
-    uint32_t *at = e->sampled, *host = e->sampled_host;
-    struct sampled s = {
+    uint32_t *at = e->sampled, *host = f->host;
+    f->sampled = (struct sampled){
         (const int32_t *)host, (const float *)(host + n), (const int32_t *)(host + 2 * n), (const float *)(host + 2 * n + n_top), r.max_top,
     };
     if (!n)
-        return s;
+        return;
     e->device->ops->sample(e->device, &(struct sample){
         .logits = logits, .logit_scale = 1, .rows = r.rows, .edits = r.edits, .max_top = r.max_top, .ids = (int32_t *)at,
         .logprobs = (float *)(at + n), .top_ids = (int32_t *)(at + 2 * n), .top_logprobs = (float *)(at + 2 * n + n_top) });
     e->device->ops->download(e->device, host, at, (2 * n + 2 * n_top) * sizeof *at);
-    e->device->ops->sync(e->device);
-    return s;
+}
+
+/* The next step, enqueued; NULL: there is none before the tokens in flight are known.  The step before may still run.  What
+ * it reads and writes on the device may be written again all the same, being enqueued behind it; on the host its plan
+ * and its tokens are the other flight's. */
+static struct flight *launch_step(struct engine *e)
+{
+    uint32_t i = e->n_launched & 1;
+    struct flight *f = &e->flights[i];
+    f->start_ns = e->lap_ns;
+    f->plan = plan_step(e);
+    if (!f->plan->n_part) {
+        account(e, STAGE_QUEUE, lap(e), 0, 0);
+        return NULL;
+    }
+    const struct step *step = batch_build(&e->batch, f->plan, newest_ids(e));
+    f->plan_ns = lap(e);
+    struct tensor logits = forward_run(e->forward, step);
+    if (!e->ahead)
+        e->device->ops->sync(e->device);
+    f->forward_ns = lap(e);
+    sample_step(e, f, logits);
+    e->device->ops->mark(e->device, (int)i);
+    e->n_launched++;
+    return f;
 }
 
 static void keep_logprobs(struct output *o, uint32_t at, const struct sampled *s, uint32_t row)
@@ -352,54 +397,73 @@ static void keep_time(struct engine *e, struct run *run, int64_t now)
     run->last_ns = now;
 }
 
-static void absorb_step(struct engine *e, const struct plan *p, const struct sampled *s, struct queue *out)
+static void absorb_step(struct engine *e, const struct flight *f, struct queue *out)
 {
+    const struct plan *p = f->plan;
     int64_t now = clock_ns();
     uint32_t row = 0;
     for (uint32_t i = 0; i < p->n_part; i++) {
         struct seq *q = p->part[i].seq;
         if (!p->part[i].out)
             continue;
+        uint32_t at = row++;
+        if (p->part[i].dropped)
+            continue;
         struct run *run = &e->runs[q->slot];
-        keep_logprobs(run->output, q->n_token - q->n_prompt, s, row);
+        keep_logprobs(run->output, q->n_token - q->n_prompt, &f->sampled, at);
         keep_time(e, run, now);
-        sched_append(e->sched, q, s->ids[row++]);
+        sched_append(e->sched, q, f->sampled.ids[at]);
         enum verdict verdict = sampler_judge(e->sampler, q);
         if (verdict != VERDICT_GO_ON)
             end_output(e, q, verdict, out);
     }
 }
 
-static void record_step(struct engine *e, const struct plan *p, int64_t plan_ns, int64_t forward_ns, int64_t sample_ns)
+static void record_step(struct engine *e, const struct flight *f)
 {
-    account(e, STAGE_QUEUE, plan_ns, p->n_part, p->n_tok);
-    account_forward(e, p, forward_ns);
+    const struct plan *p = f->plan;
+    account(e, STAGE_QUEUE, f->plan_ns, p->n_part - p->n_dropped, p->n_tok);
+    account_forward(e, p, f->forward_ns);
     if (p->n_out)
-        account(e, STAGE_SAMPLE, sample_ns, p->n_out, p->n_out);
+        account(e, STAGE_SAMPLE, f->sample_ns, p->n_out, p->n_out);
     if (!e->meter)
         return;
-    int64_t whole = plan_ns + forward_ns + sample_ns;
+    int64_t whole = f->plan_ns + f->forward_ns + f->sample_ns;
     struct step_row row = {
-        .step = e->n_step++, .start_s = (double)(e->lap_ns - whole - e->start_ns) * 1e-9, .time_ms = (double)whole * 1e-6,
-        .plan_ms = (double)plan_ns * 1e-6, .forward_ms = (double)forward_ns * 1e-6, .sample_ms = (double)sample_ns * 1e-6,
-        .n_seq = p->n_part, .n_prefill_tok = p->n_prefill, .n_decode_tok = p->n_decode, .n_out = p->n_out,
+        .step = e->n_step++, .start_s = (double)(f->start_ns - e->start_ns) * 1e-9, .time_ms = (double)whole * 1e-6,
+        .plan_ms = (double)f->plan_ns * 1e-6, .forward_ms = (double)f->forward_ns * 1e-6, .sample_ms = (double)f->sample_ns * 1e-6,
+        .n_seq = p->n_part - p->n_dropped, .n_prefill_tok = p->n_prefill, .n_decode_tok = p->n_decode, .n_out = p->n_out,
         .n_waiting = sched_n_waiting(e->sched), .n_preempted = p->n_preempted,
         .kv_used = e->blocks.n_block - e->blocks.n_idle, .kv_total = e->blocks.n_block,
     };
     meter_step(e->meter, &row);
 }
 
+/* One step ahead, the time until the tokens are there is that of the forward pass and the sampling together. */
+static void land_step(struct engine *e, struct flight *f, struct queue *out)
+{
+    if (e->ahead) {
+        e->device->ops->wait(e->device, (int)(f - e->flights));
+        f->forward_ns += lap(e);
+    } else {
+        e->device->ops->sync(e->device);
+    }
+    absorb_step(e, f, out);
+    f->sample_ns = lap(e);
+    record_step(e, f);
+}
+
+/* What is still in flight when nothing runs any more holds dropped parts alone. */
 static void run_step(struct engine *e, struct queue *out)
 {
-    const struct plan *p = plan_step(e);
-    const struct step *step = batch_build(&e->batch, p);
-    int64_t plan_ns = lap(e);
-    struct tensor logits = forward_run(e->forward, step);
-    e->device->ops->sync(e->device);
-    int64_t forward_ns = lap(e);
-    struct sampled sampled = sample_step(e, logits);
-    absorb_step(e, p, &sampled, out);
-    record_step(e, p, plan_ns, forward_ns, lap(e));
+    struct flight *before = e->flying;
+    e->flying = launch_step(e);
+    if (before)
+        land_step(e, before, out);
+    if (e->flying && (!e->ahead || !sched_busy(e->sched))) {
+        land_step(e, e->flying, out);
+        e->flying = NULL;
+    }
 }
 
 void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
@@ -431,7 +495,7 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
         rows[i] = (struct sample_row){ .temperature = 1, .top_p = 1, .n_top = -1 };
     }
     if (p.n_part) {
-        struct tensor logits = forward_run(e->forward, batch_build(&e->batch, &p));
+        struct tensor logits = forward_run(e->forward, batch_build(&e->batch, &p, newest_ids(e)));
         e->device->ops->sample(e->device, &(struct sample){ .logits = logits, .logit_scale = 1, .rows = rows, .ids = (int32_t *)e->sampled,
                                                             .logprobs = (float *)(e->sampled + n_seq) });
         e->device->ops->sync(e->device);

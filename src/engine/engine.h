@@ -1,4 +1,6 @@
-/* engine.h - the loop: takes requests from a queue, runs them as a continuous batch, puts answers into a queue.
+/* engine.h - the loop: takes requests from a queue, runs them as a continuous batch, puts answers into a queue.  On a
+ * device that runs beside the host one step is in flight while the next is planned, built and enqueued: a sampled token
+ * feeds that step on the device, and that a sequence has ended is noticed one step late.
  * One thread owns the scheduler, the block pool and the device.  Nothing in the step loop allocates: memory is
  * made at opening, a request's own at its start and its finish. */
 #ifndef ENGINE_ENGINE_H
@@ -19,6 +21,7 @@ struct engine_config {
     size_t   kv_memory;            /* bytes */
     bool     prefix_cache;
     enum sched_order order;
+    bool     ahead;                /* keep one step in flight on a device that does not ask for it, too */
 };
 
 struct engine;

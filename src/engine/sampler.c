@@ -88,6 +88,11 @@ static bool has_penalties(const struct sampling *w)
     return w->presence_penalty != 0 || w->frequency_penalty != 0 || w->repetition_penalty != 1;
 }
 
+bool sampler_sees_tokens(const struct request *r)
+{
+    return has_penalties(&r->sampling);
+}
+
 static size_t edits_needed(const struct sampler *s, const struct seq *q, const struct sampling *w)
 {
     size_t n = (size_t)w->n_bias + w->n_stop_id + s->config->n_eos + (has_penalties(w) ? q->max_len : 0);
@@ -175,13 +180,14 @@ static void edit_bans(struct sampler *s, const struct sampling *w)
         ban(s, w->stop_ids[i]);
 }
 
-static uint32_t put_edits(struct sampler *s, const struct seq *q, const struct sampling *w)
+static uint32_t put_edits(struct sampler *s, const struct seq *q, uint32_t at, const struct sampling *w)
 {
     size_t start = s->n_edit;
+    CHECK(at == q->n_token || !has_penalties(w));
     edit_penalties(s, q, w);
     for (uint32_t i = 0; i < w->n_bias; i++)
         edit_of(s, w->bias[i].id)->add += w->bias[i].bias;
-    if (q->n_token - q->n_prompt < (uint32_t)w->min_tokens)
+    if (at - q->n_prompt < (uint32_t)w->min_tokens)
         edit_bans(s, w);
     for (size_t i = start; i < s->n_edit; i++)
         s->place[s->edits[i].id] = 0;
@@ -195,16 +201,16 @@ void sampler_clear(struct sampler *s)
     s->max_top = 0;
 }
 
-void sampler_put(struct sampler *s, const struct seq *q)
+void sampler_put(struct sampler *s, const struct seq *q, uint32_t at)
 {
     const struct slot *slot = &s->slots[q->slot];
     const struct sampling *w = &slot->request->sampling;
     struct sample_row *row = &s->rows[s->n_row++];
     *row = (struct sample_row){
         .temperature = w->temperature, .top_p = w->top_p, .min_p = w->min_p, .top_k = w->top_k > 0 ? (uint32_t)w->top_k : 0,
-        .seed = w->seed, .stream = slot->stream + q->n_token, .edit_start = (uint32_t)s->n_edit, .n_top = w->logprobs,
+        .seed = w->seed, .stream = slot->stream + at, .edit_start = (uint32_t)s->n_edit, .n_top = w->logprobs,
     };
-    row->n_edit = put_edits(s, q, w);
+    row->n_edit = put_edits(s, q, at, w);
     if (w->logprobs > 0 && (uint32_t)w->logprobs > s->max_top)
         s->max_top = (uint32_t)w->logprobs;
 }

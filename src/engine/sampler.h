@@ -24,10 +24,13 @@ int sampler_check(const struct sampler *s, const struct request *r);
 void sampler_begin(struct sampler *s, const struct seq *q, const struct request *r);   /* q is new in its slot */
 void sampler_end(struct sampler *s, const struct seq *q);
 
-/* The rows of a step: none; one more, for q's next token; what the sample op takes. */
+/* Whether the rows of its sequences depend on the very tokens before, not on their number alone. */
+bool sampler_sees_tokens(const struct request *r);
+
+/* The rows of a step: none; one more, for q's token in place `at`; what the sample op takes. */
 struct sample_rows { const struct sample_row *rows; const struct logit_edit *edits; uint32_t n_row, max_top; };
 void               sampler_clear(struct sampler *s);
-void               sampler_put(struct sampler *s, const struct seq *q);
+void               sampler_put(struct sampler *s, const struct seq *q, uint32_t at);
 struct sample_rows sampler_rows(const struct sampler *s);
 
 /* What q's newest token, just appended, means. */

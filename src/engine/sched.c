@@ -23,7 +23,8 @@ struct sched {
     uint32_t n_active;                             /* the first of them have blocks, the others were preempted */
     int32_t  *tokens;                              /* [max_seqs, max_len] */
     uint32_t *tables;                              /* [max_seqs, blocks of max_len] */
-    struct plan plan;
+    struct plan plans[2], *plan;                   /* the newest of the two */
+    uint32_t n_pending;                            /* tokens, over all sequences */
 };
 
 static uint32_t smaller(uint32_t a, uint32_t b)
@@ -40,7 +41,9 @@ static void open_slots(struct sched *s)
     s->seqs = mem_array(n, sizeof *s->seqs);
     s->free_slots = mem_array(n, sizeof *s->free_slots);
     s->running = mem_array(n, sizeof(struct seq *));
-    s->plan.part = mem_array(n, sizeof *s->plan.part);
+    for (int i = 0; i < 2; i++)
+        s->plans[i].part = mem_array(n, sizeof *s->plans[i].part);
+    s->plan = &s->plans[0];
     s->tokens = mem_array((size_t)n * s->max_len, sizeof *s->tokens);      /* pages come when they are touched */
     s->tables = mem_array((size_t)n * n_col, sizeof *s->tables);
     for (uint32_t i = 0; i < n; i++) {
@@ -72,7 +75,8 @@ void sched_close(struct sched *s)
     free(s->seqs);
     free(s->free_slots);
     free(s->running);
-    free(s->plan.part);
+    free(s->plans[0].part);
+    free(s->plans[1].part);
     free(s->tokens);
     free(s->tables);
     free(s);
@@ -213,19 +217,27 @@ void sched_forget_waiting(struct sched *s, void (*drop)(void *owner))
 
 static uint32_t budget_left(const struct sched *s)
 {
-    return s->config.max_step_tokens - s->plan.n_tok;
+    return s->config.max_step_tokens - s->plan->n_tok;
 }
 
 /* Puts q's next tokens into the step, as many as there is room for: up to `room` tokens from its beginning. */
 static void put_part(struct sched *s, struct seq *q, uint32_t room, bool first)
 {
-    struct plan *p = &s->plan;
+    struct plan *p = s->plan;
     uint32_t n = room - q->n_done;
     if (!n)
         return;
-    struct plan_part part = { .seq = q, .from = q->n_done, .n = n, .first = first, .decode = seq_decodes(q) };
+    struct plan_part part = {
+        .seq = q, .from = q->n_done, .n = n, .prev_row = q->out_row, .first = first, .decode = seq_decodes(q), .pending = q->n_pending,
+    };
     p->n_again += seq_advance(q, s->blocks, n);
-    part.out = q->n_done == q->n_token;
+    part.out = q->n_done == q->n_token + q->n_pending;
+    if (part.out) {
+        q->part = p->n_part;
+        q->out_row = p->n_out;
+        q->n_pending++;
+        s->n_pending++;
+    }
     *(part.decode ? &p->n_decode : &p->n_prefill) += n;
     p->n_tok += n;
     p->n_out += part.out;
@@ -241,7 +253,7 @@ static uint32_t find_room(struct sched *s, struct seq *q, uint32_t n_token)
         struct seq *last = s->running[--s->n_active];
         seq_drop_blocks(last, s->blocks);
         last->n_preempted++;
-        s->plan.n_preempted++;
+        s->plan->n_preempted++;
         room = seq_grow(q, s->blocks, n_token);
     }
     return room;
@@ -251,17 +263,18 @@ static void run_active(struct sched *s)
 {
     for (uint32_t i = 0; i < s->n_active; i++) {
         struct seq *q = s->running[i];
-        uint32_t n = smaller(q->n_token - q->n_done, budget_left(s));
+        uint32_t n = smaller(seq_todo(q), budget_left(s));
         put_part(s, q, n ? find_room(s, q, q->n_done + n) : q->n_done, false);
     }
 }
 
 /* Makes running[n_active] active, with what others have computed of its tokens, and gives it its first part.  False:
- * it would not leave a spare block for each active one, and so be preempted soon. */
+ * it would not leave a spare block for each active one, and so be preempted soon; or it may have ended, which the step in
+ * flight will tell. */
 static bool activate(struct sched *s, bool first)
 {
     struct seq *q = s->running[s->n_active];
-    if (s->blocks->n_idle <= s->n_active)       /* it takes one at least */
+    if (q->n_pending || s->blocks->n_idle <= s->n_active)       /* it takes one at least */
         return false;
     seq_reuse(q, s->blocks);
     uint32_t wants = seq_blocks_for(q->n_token, s->blocks->block_size) - q->n_block;
@@ -280,6 +293,7 @@ static void begin_seq(struct seq *q, const struct waiting *w)
     *q = (struct seq){
         .owner = w->request.owner, .choice = w->n_started, .slot = q->slot, .tokens = q->tokens, .block = q->block,
         .n_prompt = w->request.n_prompt, .n_token = w->request.n_prompt, .max_len = w->max_len,
+        .sees_tokens = w->request.sees_tokens,
     };
     memcpy(q->tokens, w->request.prompt, q->n_prompt * sizeof *q->tokens);
 }
@@ -302,30 +316,49 @@ static bool admit(struct sched *s)
 
 const struct plan *sched_plan(struct sched *s)
 {
-    s->plan = (struct plan){ .part = s->plan.part };
+    s->plan = &s->plans[s->plan == &s->plans[0]];
+    *s->plan = (struct plan){ .part = s->plan->part };
     run_active(s);
     while (s->n_active < s->n_running && budget_left(s) && activate(s, false))
         continue;
     while (s->n_active == s->n_running && s->n_heap && s->n_free && budget_left(s) && admit(s))
         continue;
-    CHECK(s->plan.n_part || !sched_busy(s));
-    return &s->plan;
+    CHECK(s->plan->n_part || !sched_busy(s) || s->n_pending);
+    return s->plan;
 }
 
 void sched_append(struct sched *s, struct seq *q, int32_t id)
 {
-    CHECK(q->n_done == q->n_token && q->n_token < s->max_len);
+    CHECK(q->n_pending && q->n_token < q->max_len);
     q->tokens[q->n_token++] = id;
+    q->n_pending--;
+    s->n_pending--;
+}
+
+/* What q's part of the newest plan samples comes after its end. */
+static void drop_part(struct sched *s, const struct seq *q)
+{
+    struct plan *p = s->plan;
+    struct plan_part *part = &p->part[q->part];
+    CHECK(q->n_pending == 1 && part->seq == q && part->decode && part->out);
+    part->dropped = true;
+    p->n_dropped++;
+    p->n_tok--;
+    p->n_decode--;
+    p->n_out--;
+    s->n_pending--;
 }
 
 void sched_finish(struct sched *s, struct seq *q)
 {
     uint32_t at = 0;
-    while (at < s->n_active && s->running[at] != q)
+    while (at < s->n_running && s->running[at] != q)
         at++;
-    CHECK(at < s->n_active);
+    CHECK(at < s->n_running);
+    if (q->n_pending)
+        drop_part(s, q);
     seq_drop_blocks(q, s->blocks);
-    s->n_active--;
+    s->n_active -= at < s->n_active;
     s->n_running--;
     memmove(&s->running[at], &s->running[at + 1], (s->n_running - at) * sizeof(struct seq *));
     s->free_slots[s->n_free++] = q->slot;
@@ -333,19 +366,26 @@ void sched_finish(struct sched *s, struct seq *q)
 
 /* ---- invariants ---- */
 
+/* A pending token's turn comes when all tokens before it have been computed, and never after a preemption. */
+static bool pending_sane(const struct seq *q, bool active)
+{
+    uint32_t n = q->n_token + q->n_pending;
+    return q->n_done <= n && n <= q->max_len && (!active || !q->n_pending || q->n_done + 1 >= n);
+}
+
 static bool seq_sane(const struct sched *s, const struct seq *q, bool active, uint32_t *refs)
 {
     for (uint32_t i = 0; i < q->n_block; i++)
         refs[q->block[i]]++;
-    return q->n_done <= q->n_token && q->n_token <= q->max_len && q->n_prompt <= q->n_token && q->max_len <= s->max_len
-        && q->n_indexed <= q->n_block && q->n_done <= (uint64_t)q->n_block * s->blocks->block_size && (active || !q->n_block);
+    return pending_sane(q, active) && q->n_prompt <= q->n_token && q->max_len <= s->max_len && q->n_indexed <= q->n_block
+        && q->n_done <= (uint64_t)q->n_block * s->blocks->block_size && (active || !q->n_block);
 }
 
 /* Between steps every active sequence waits for its newest token's turn, but for the last, which may be within its prompt. */
 static bool order_sane(const struct sched *s)
 {
     for (uint32_t i = 0; i + 1 < s->n_active; i++)
-        if (s->running[i]->n_done + 1 < s->running[i]->n_token)
+        if (s->running[i]->n_done + 1 < s->running[i]->n_token + s->running[i]->n_pending)
             return false;
     return s->n_active <= s->n_running && s->n_running + s->n_free == s->config.max_seqs;
 }
@@ -364,12 +404,14 @@ static bool heap_sane(const struct sched *s)
 bool sched_sane(const struct sched *s)
 {
     uint32_t *refs = mem_array(s->blocks->n_block, sizeof *refs);
+    uint32_t n_pending = 0;
     bool sane = order_sane(s) && heap_sane(s);
     for (uint32_t i = 0; sane && i < s->n_running; i++) {
         sane = seq_sane(s, s->running[i], i < s->n_active, refs);
+        n_pending += s->running[i]->n_pending;
     }
     for (uint32_t id = 0; sane && id < s->blocks->n_block; id++)
         sane = refs[id] == s->blocks->block[id].refs;
     free(refs);
-    return sane && blocks_sane(s->blocks);
+    return sane && n_pending == s->n_pending && blocks_sane(s->blocks);
 }

@@ -9,6 +9,10 @@
  * that finds no block preempts the one admitted last, whose tokens are computed again later.  So the sequence admitted
  * first always goes on, and whatever fits alone gets its turn: no deadlock, no starvation.
  *
+ * The next step may be planned before the tokens of the last one are known, and no further ahead.  A sequence whose
+ * newest token is pending decodes on it unseen; it may turn out to have ended before that, and then its part of the step
+ * in flight is dropped.  Its slot and blocks are free at once: whatever is written there next is enqueued behind that step.
+ *
  * Blocks are indexed when their tokens are planned, and may be read by other sequences in the same step: the device
  * writes all keys and values of a layer before it reads any. */
 #ifndef ENGINE_SCHED_H
@@ -32,16 +36,19 @@ struct sched_request {
     const int32_t *prompt; uint32_t n_prompt;      /* must stay until the last answer is finished */
     uint32_t max_new;                              /* 0: as many as fit */
     uint32_t n;                                    /* answers, >= 1 */
+    bool sees_tokens;                              /* see struct seq */
     void *owner;
 };
 
-/* A sequence's tokens from .. from+n-1 run in the step.  out: its next token is sampled.  first: its first part ever. */
-struct plan_part { struct seq *seq; uint32_t from, n; bool out, first, decode; };
+/* A sequence's tokens from .. from+n-1 run in the step.  out: its next token is sampled.  first: its first part ever.
+ * pending: its one token is that of row prev_row of the step before.  dropped: it has ended, seq may be another by now. */
+struct plan_part { struct seq *seq; uint32_t from, n, prev_row; bool out, first, decode, pending, dropped; };
 
 struct plan {
     struct plan_part *part; uint32_t n_part;       /* [max_seqs] */
     uint32_t n_tok, n_prefill, n_decode, n_again;  /* tokens; n_again: of the prefill, computed before */
     uint32_t n_out, n_preempted;
+    uint32_t n_dropped;                            /* parts; the other counts but n_part are without them */
 };
 
 struct sched;
@@ -61,11 +68,12 @@ int sched_add(struct sched *s, const struct sched_request *r);
 /* Takes out the requests of which no answer has started, and gives each one's owner to `drop`. */
 void sched_forget_waiting(struct sched *s, void (*drop)(void *owner));
 
-/* Decides the next step and takes its blocks; the caller must run it.  Empty only if nothing runs or waits.
- * Stays until the next call. */
+/* Decides the next step and takes its blocks; the caller must run it.  Empty only if nothing runs or waits, or if it takes
+ * the tokens of the last step to go on.  Stays until the call after the next. */
 const struct plan *sched_plan(struct sched *s);
 
-/* After the step, for each part with `out`: the sampled token; and when that was the last, the sequence's end. */
+/* After the step, for each part with `out` that was not dropped: the sampled token; and when that was the last, the
+ * sequence's end. */
 void sched_append(struct sched *s, struct seq *q, int32_t id);
 void sched_finish(struct sched *s, struct seq *q);
 

@@ -4,7 +4,16 @@
 
 bool seq_decodes(const struct seq *q)
 {
-    return q->n_token > q->n_prompt && q->n_done + 1 == q->n_token;
+    uint32_t n = q->n_token + q->n_pending;
+    return n > q->n_prompt && q->n_done + 1 == n;
+}
+
+/* With a token pending, all before it has been computed; it may be the last. */
+uint32_t seq_todo(const struct seq *q)
+{
+    if (!q->n_pending)
+        return q->n_token - q->n_done;
+    return q->n_token + q->n_pending < q->max_len && !q->sees_tokens;
 }
 
 uint32_t seq_blocks_for(uint32_t n_token, uint32_t block_size)
@@ -54,7 +63,8 @@ uint32_t seq_advance(struct seq *q, struct blocks *b, uint32_t n)
     q->n_recomputed += again;
     if (q->n_done > q->n_high)
         q->n_high = q->n_done;
-    while ((q->n_indexed + 1) * b->block_size <= q->n_done
+    uint32_t n_full = (q->n_done < q->n_token ? q->n_done : q->n_token) / b->block_size;
+    while (q->n_indexed < n_full
            && blocks_index(b, q->block[q->n_indexed], last_indexed(q), q->tokens + q->n_indexed * b->block_size))
         q->n_indexed++;
     return again;

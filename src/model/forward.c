@@ -168,7 +168,7 @@ struct tensor forward_run(struct forward *f, const struct step *s)
     CHECK(s->n_tok && s->n_tok <= f->max_tok && s->n_out <= f->max_out);
     const struct device_ops *ops = f->device->ops;
     struct tensor logits = rows(&f->logits, s->n_out), x = rows(&f->x, s->n_tok);
-    ops->embed(f->device, &(struct embed){ .table = f->model->embed, .ids = s->ids, .scale = 1, .y = x });
+    ops->embed(f->device, &(struct embed){ .table = f->model->embed, .ids = s->ids, .prev = s->prev, .scale = 1, .y = x });
     for (uint32_t i = 0;; i++) {
         attention_in(f, s, i);
         if (i == f->model->config.n_layer - 1)

@@ -7,7 +7,7 @@
 static void embed_case(struct rng *r, uint32_t cols, enum dtype type)
 {
     enum { N = 5, VOCAB = 11 };
-    static const int32_t ids[N] = { 10, 0, 3, 3, 7 };
+    static const int32_t ids[N] = { 10, 0, 3, 3, 7 }, given[N] = { 10, ~2, 3, ~0, ~1 }, prev[] = { 3, 7, 0 };
     struct tensor host = tensor_random(r, VOCAB, cols, DTYPE_F32), got;
     float scale[VOCAB];
     uint8_t *data = mem_alloc((size_t)VOCAB * cols * 2);
@@ -21,8 +21,8 @@ static void embed_case(struct rng *r, uint32_t cols, enum dtype type)
     struct weight w = { .dtype = type, .n_in = cols, .n_out = VOCAB, .data = up(data, VOCAB * cols * dtype_size(type)),
                         .scale = type == DTYPE_BF16 ? NULL : up(scale, sizeof scale) };
     struct tensor y = { up(NULL, N * cols * 4), DTYPE_F32, N, cols };
-    int32_t *device_ids = up(ids, sizeof ids);
-    ok(cuda_embed(&device, &(struct embed){ .table = &w, .ids = device_ids, .scale = 1.5f, .y = y }));
+    int32_t *device_ids = up(given, sizeof given), *device_prev = up(prev, sizeof prev);
+    ok(cuda_embed(&device, &(struct embed){ .table = &w, .ids = device_ids, .prev = device_prev, .scale = 1.5f, .y = y }));
     got = down_tensor(&y);
     for (uint32_t i = 0; i < N; i++)
         for (uint32_t j = 0; j < cols; j++) {
