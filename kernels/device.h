@@ -130,6 +130,16 @@ struct sample {
     float   *top_logprobs;         /* [n_out, max_top] */
 };
 
+/* What slows a device's clock, as bits. */
+enum throttle { THROTTLE_POWER = 1, THROTTLE_HEAT = 2, THROTTLE_HARDWARE = 4, THROTTLE_SETTING = 8, N_THROTTLE = 4 };
+
+struct telemetry {                 /* a moment of the device; NaN: it cannot tell */
+    double energy_j;               /* used since some moment */
+    double power_w, clock_mhz;     /* of the multiprocessors */
+    double memory_bytes;           /* in use, by whomever */
+    double throttle;               /* sum of enum throttle */
+};
+
 struct device;
 
 struct device_ops {
@@ -168,7 +178,7 @@ struct device_ops {
     double (*peak_flops)(struct device *d, enum dtype dtype);
     double (*peak_bandwidth)(struct device *d);
 
-    double (*energy)(struct device *d);        /* joules that the device has used since some moment; NaN: it cannot tell */
+    void (*telemetry)(struct device *d, struct telemetry *t);      /* takes milliseconds; any thread may ask */
 };
 
 struct device {

@@ -256,11 +256,23 @@ static void ceilings_test(void **state)
     assert_true(d->ops->peak_flops(d, DTYPE_BF16) > 0);
     assert_true(isnan(d->ops->peak_flops(d, DTYPE_I8)));
     assert_true(d->ops->peak_bandwidth(d) > 0);
-    double before = d->ops->energy(d);
-    void *p = d->ops->alloc(d, 1);
+    close_cuda(d);
+}
+
+static void telemetry_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    struct telemetry before, after;
+    d->ops->telemetry(d, &before);
+    void *p = d->ops->alloc(d, 1000);
     d->ops->sync(d);
-    assert_true(d->ops->energy(d) > before);
-    d->ops->free(d, p, 1);
+    d->ops->telemetry(d, &after);
+    assert_true(after.energy_j > before.energy_j);
+    assert_true(after.memory_bytes == before.memory_bytes + 1000);
+    assert_true(after.power_w == 350.5 && after.clock_mhz == 1980);
+    assert_true(after.throttle == (THROTTLE_POWER | THROTTLE_HEAT));
+    d->ops->free(d, p, 1000);
     close_cuda(d);
 }
 
@@ -362,7 +374,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(open_test), cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test),
         cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
         cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
-        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(no_room_for_ceilings_test),
+        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test),
         cmocka_unit_test(faults_test),
     };
     plain = emu_get();

@@ -139,6 +139,72 @@ static void stages_add_up(void **state)
     meter_close(&m);
 }
 
+/* ---- what the device tells of itself ---- */
+
+static _Atomic int n_reading;
+
+/* Its first reading is of 100 J, each has 10 more; the second one is hot and knows no power. */
+static void tell(struct device *d, struct telemetry *t)
+{
+    (void)d;
+    int n = n_reading++;
+    *t = (struct telemetry){ .energy_j = 100 + 10 * n, .power_w = n == 1 ? (double)NAN : 200, .clock_mhz = n == 1 ? 1000 : 2000, .memory_bytes = 5e9 + n,
+                             .throttle = n == 1 ? THROTTLE_HEAT : 0 };
+}
+
+static void tell_nothing(struct device *d, struct telemetry *t)
+{
+    (void)d;
+    *t = (struct telemetry){ NAN, NAN, NAN, NAN, NAN };
+}
+
+static void gauge_reads(void **state)
+{
+    (void)state;
+    struct device_ops ops = { .telemetry = tell };
+    struct device d = { .ops = &ops };
+    struct telemetry t;
+    n_reading = 0;
+    struct gauge *g = gauge_open(&d);
+    assert_true(gauge_take(g, &t) && t.energy_j == 100);
+    while (n_reading < 2)
+        assert_true(!gauge_take(g, &t) || t.energy_j > 100);
+    struct gauge_sums s = gauge_close(g);
+    int n = n_reading;
+    assert_true(n >= 3 && s.energy_j == 10 * (n - 1));
+    assert_true(s.power_mean_w == 200 && s.clock_min_mhz == 1000 && fabs(s.clock_mean_mhz - (2000.0 * (n - 1) + 1000) / n) < 1e-6);
+    assert_true(s.memory_max_bytes == 5e9 + n - 1 && s.throttle == THROTTLE_HEAT);
+    ops.telemetry = tell_nothing;
+    assert_null(gauge_open(&d));
+    assert_false(gauge_take(NULL, &t));
+    s = gauge_close(NULL);
+    assert_true(isnan(s.power_mean_w) && isnan(s.energy_j) && s.throttle == -1);
+}
+
+/* What slowed the clock is told by name, and heat makes the run invalid. */
+static void throttle_names(void **state)
+{
+    (void)state;
+    static const struct { int seen; const char *names; bool invalid; } cases[] = {
+        { -1, NULL, false }, { 0, "none", false }, { THROTTLE_POWER, "power", false },
+        { THROTTLE_POWER | THROTTLE_HEAT, "power; heat", true }, { THROTTLE_HARDWARE | THROTTLE_SETTING, "hardware; setting", true },
+    };
+    static struct summary s;
+    struct meter m;
+    assert_int_equal(meter_open(&m, NULL), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct run_facts f = facts(m.start_ns);
+        f.gauge.throttle = cases[i].seen;
+        results_make(&s, &m, &f);
+        if (cases[i].names)
+            assert_string_equal(s.throttle_reasons, cases[i].names);
+        else
+            assert_null(s.throttle_reasons);
+        assert_int_equal(strstr(s.validity_rules, "clock throttled") != NULL, cases[i].invalid);
+    }
+    meter_close(&m);
+}
+
 struct cell { const char *text; double x; uint64_t n; };
 
 static const struct column columns[] = {
@@ -180,7 +246,8 @@ static void csv_cells(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(latencies), cmocka_unit_test(few_samples), cmocka_unit_test(prices_add_up), cmocka_unit_test(stages_add_up), cmocka_unit_test(csv_cells),
+        cmocka_unit_test(latencies), cmocka_unit_test(few_samples), cmocka_unit_test(prices_add_up), cmocka_unit_test(gauge_reads), cmocka_unit_test(throttle_names),
+        cmocka_unit_test(stages_add_up), cmocka_unit_test(csv_cells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,10 +70,10 @@ static void cpu_mark(struct device *d, int i)
     (void)i;
 }
 
-static double cpu_energy(struct device *d)
+static void cpu_telemetry(struct device *d, struct telemetry *t)
 {
     (void)d;
-    return (double)NAN;
+    *t = (struct telemetry){ NAN, NAN, NAN, NAN, NAN };
 }
 
 void *cpu_scratch(struct cpu_device *cpu, int thread, size_t size)
@@ -118,7 +118,7 @@ static const struct device_ops ops = {
     .sample = cpu_sample,
     .peak_flops = cpu_peak_flops,
     .peak_bandwidth = cpu_peak_bandwidth,
-    .energy = cpu_energy,
+    .telemetry = cpu_telemetry,
 };
 
 /* AMX's registers are large, so the kernel gives them to those who ask (Documentation/arch/x86/xstate.rst). */

@@ -122,10 +122,10 @@ void   cuda_kv_close(struct device *d, struct kv *kv);
 double cuda_peak_flops(struct device *d, enum dtype dtype);
 double cuda_peak_bandwidth(struct device *d);
 
-/* nvml.c: NULL where there is no NVML or it does not know the device; then the energy is NaN. */
+/* nvml.c: NULL where there is no NVML or it does not know the device; then all it reads is NaN. */
 struct nvml *nvml_open(int ordinal);
 void         nvml_close(struct nvml *n);
-double       nvml_energy(const struct nvml *n);    /* joules since the driver was loaded */
+void         nvml_read(const struct nvml *n, struct telemetry *t);
 
 /* library.c: an open library, or NULL: err_text().  The tests have another in its place. */
 void *cuda_library(const char *name);

@@ -62,9 +62,9 @@ static void sample_op(struct device *base, const struct sample *op)
     cuda_need(d, "sample", cuda_sample(d, op, rows, edits));
 }
 
-static double energy(struct device *d)
+static void telemetry(struct device *d, struct telemetry *t)
 {
-    return nvml_energy(cuda_of(d)->nvml);
+    nvml_read(cuda_of(d)->nvml, t);
 }
 
 /* ---- opening and closing ---- */
@@ -119,7 +119,7 @@ static const struct device_ops ops = {
     .sample = sample_op,
     .peak_flops = cuda_peak_flops,
     .peak_bandwidth = cuda_peak_bandwidth,
-    .energy = energy,
+    .telemetry = telemetry,
 };
 
 /* "insufficient driver" is also the runtime's answer where there is none at all. */

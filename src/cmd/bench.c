@@ -1,4 +1,5 @@
 /* tokmill bench: the machine's ceilings, which every share of a peak refers to. */
+#include <math.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -14,6 +15,13 @@ const struct opt bench_options[] = {
     {0},
 };
 
+/* Nothing, where the device does not do it. */
+static void print_peak(const char *name, double peak, const char *unit)
+{
+    if (isfinite(peak))
+        printf("%-12s %8.1f %s\n", name, peak * 1e-9, unit);
+}
+
 int cmd_bench(int argc, char **argv)
 {
     struct bench_opts o = {0};
@@ -24,10 +32,10 @@ int cmd_bench(int argc, char **argv)
     if (!d)
         die("%s", err_text());
     printf("device       %s: %s\n", d->name, d->text);
-    printf("f32          %8.1f GFLOP/s\n", d->ops->peak_flops(d, DTYPE_F32) * 1e-9);
-    printf("bf16         %8.1f GFLOP/s\n", d->ops->peak_flops(d, DTYPE_BF16) * 1e-9);
-    printf("int8         %8.1f Gop/s\n", d->ops->peak_flops(d, DTYPE_I8) * 1e-9);
-    printf("read         %8.1f GB/s\n", d->ops->peak_bandwidth(d) * 1e-9);
+    print_peak("f32", d->ops->peak_flops(d, DTYPE_F32), "GFLOP/s");
+    print_peak("bf16", d->ops->peak_flops(d, DTYPE_BF16), "GFLOP/s");
+    print_peak("int8", d->ops->peak_flops(d, DTYPE_I8), "Gop/s");
+    print_peak("read", d->ops->peak_bandwidth(d), "GB/s");
     d->ops->close(d);
     return EXIT_GOOD;
 }

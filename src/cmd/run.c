@@ -21,6 +21,7 @@
 #include "cmd/pipeline.h"
 #include "engine/engine.h"
 #include "engine/results.h"
+#include "model/forward.h"
 #include "model/weights.h"
 #include "plan/price.h"
 
@@ -54,12 +55,12 @@ const struct opt run_options[] = {
     {"threads", 't', OPT_INT, "N", AT(threads), NULL, "threads of the CPU device (default: all cores)", NULL, 1, 1024},
     {"compute", 0, OPT_CHOICE, NULL, AT(compute), "bf16", "type of activations and KV", "bf16|f32", 0, 0},
     {"weight-dtype", 0, OPT_CHOICE, NULL, AT(weight_dtype), "auto", "type of packed weights; auto is that of --compute; int8 has a scale a row and quantises activations too", "auto|bf16|f32|int8", 0, 0},
-    {"kv-memory", 0, OPT_SIZE, "SIZE", AT(kv_memory), NULL, "memory for KV blocks, taken at the start (default: 4GiB, or half of what the weights leave if that is less)", NULL, 1, 1e18},
+    {"kv-memory", 0, OPT_SIZE, "SIZE", AT(kv_memory), NULL, "memory for KV blocks, taken at the start (default: 4GiB, or half of what the weights leave if that is less; on CUDA 93 % of what weights and step buffers leave)", NULL, 1, 1e18},
     {"kv-blocks", 0, OPT_INT, "N", AT(kv_blocks), NULL, "number of KV blocks, instead of --kv-memory", NULL, 1, 1e9},
     {"block-size", 0, OPT_INT, "N", AT(block_size), "16", "tokens of a KV block, a multiple of 16", NULL, 16, 1024},
     {.help = "Scheduling"},
-    {"max-seqs", 0, OPT_INT, "N", AT(max_seqs), "128", "sequences that run at once", NULL, 1, 65536},
-    {"max-step-tokens", 0, OPT_INT, "N", AT(max_step_tokens), "512", "tokens of one engine step: decodes first, then chunks of prompts", NULL, 1, 1048576},
+    {"max-seqs", 0, OPT_INT, "N", AT(max_seqs), NULL, "sequences that run at once (default: 128; on CUDA 1024)", NULL, 1, 65536},
+    {"max-step-tokens", 0, OPT_INT, "N", AT(max_step_tokens), NULL, "tokens of one engine step: decodes first, then chunks of prompts (default: 512; on CUDA 8192)", NULL, 1, 1048576},
     {"no-prefix-cache", 0, OPT_FLAG, NULL, AT(no_prefix_cache), NULL, "compute every prompt in full", NULL, 0, 0},
     {"order", 0, OPT_CHOICE, NULL, AT(order), "fcfs", "which waiting prompt is next: first come, longest, or grouped by common prefix", "fcfs|longest|prefix", 0, 0},
     {.help = "Sampling, where a line does not say"},
@@ -97,7 +98,6 @@ struct run {
     struct price price;
     char model_name[256];
     double load_s, warmup_s;
-    double energy_j;                   /* of the device, when the pipeline started */
     atomic_bool started;               /* the pipeline runs: a signal drains it */
 };
 
@@ -222,14 +222,42 @@ static void open_model(struct run *r)
              (double)r->model->weight_bytes / 0x1p20, dtype_name(r->model->weight_dtype), r->device->name, r->device->text, r->load_s);
 }
 
+/* Of a GPU's memory, after the weights and the buffers of a step; the rest is for the scratch of single ops. */
+static int64_t cuda_kv_memory(const struct run *r)
+{
+    const struct run_opts *o = &r->opts;
+    uint32_t max_out = (uint32_t)(o->max_seqs < o->max_step_tokens ? o->max_seqs : o->max_step_tokens);
+    size_t weights = r->model->weight_bytes, all = r->device->memory;
+    size_t step = forward_need(r->model, (uint32_t)o->max_step_tokens, max_out, r->model->config.max_position);
+    if (weights + step >= all)
+        die("device \"%s\": out of memory: of the %.1f MiB that were free, weights take %.1f and the buffers of a step %.1f, which leaves nothing for KV; "
+            "lower --max-seqs or --max-step-tokens, or take a smaller model", r->device->name, (double)all / 0x1p20, (double)weights / 0x1p20, (double)step / 0x1p20);
+    return (int64_t)((all - weights - step) / 100 * 93);
+}
+
+static int64_t cpu_kv_memory(const struct run *r)
+{
+    size_t left = r->device->memory > r->model->weight_bytes ? r->device->memory - r->model->weight_bytes : 0;
+    return (int64_t)(left / 2 < KV_MEMORY ? left / 2 : KV_MEMORY);
+}
+
+/* What the command line leaves to the device: a GPU wants large batches. */
+static void choose_sizes(struct run *r)
+{
+    struct run_opts *o = &r->opts;
+    bool cuda = strncmp(r->device->name, "cuda:", 5) == 0;
+    o->max_seqs = o->max_seqs ? o->max_seqs : cuda ? 1024 : 128;
+    o->max_step_tokens = o->max_step_tokens ? o->max_step_tokens : cuda ? 8192 : 512;
+    if (!o->kv_memory && !o->kv_blocks)
+        o->kv_memory = cuda ? cuda_kv_memory(r) : cpu_kv_memory(r);
+}
+
 static void open_engine(struct run *r)
 {
     const struct run_opts *o = &r->opts;
-    size_t left = r->device->memory > r->model->weight_bytes ? r->device->memory - r->model->weight_bytes : 0;
-    size_t kv_memory = left / 2 < KV_MEMORY ? left / 2 : KV_MEMORY;
     struct engine_config c = {
         .max_seqs = (uint32_t)o->max_seqs, .max_step_tokens = (uint32_t)o->max_step_tokens, .block_size = (uint32_t)o->block_size,
-        .n_block = (uint32_t)o->kv_blocks, .kv_memory = o->kv_memory ? (size_t)o->kv_memory : kv_memory,
+        .n_block = (uint32_t)o->kv_blocks, .kv_memory = (size_t)o->kv_memory,
         .prefix_cache = !o->no_prefix_cache, .order = (enum sched_order)o->order,
     };
     if (o->block_size % 16)
@@ -318,11 +346,12 @@ static uint64_t max_rss(void)
     return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss * 1024;
 }
 
-static struct run_facts facts_of(const struct run *r)
+static struct run_facts facts_of(struct run *r)
 {
     static const char *const orders[] = { "fcfs", "longest", "prefix" };
     enum dtype peak_type = r->model->weight_dtype;
-    double energy_j = r->device->ops->energy(r->device) - r->energy_j;         /* before the peaks are measured */
+    struct gauge_sums gauge = gauge_close(r->meter.gauge);         /* before the peaks are measured */
+    r->meter.gauge = NULL;
     return (struct run_facts){
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
         .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .corpus = r->corpora[0],
@@ -331,7 +360,7 @@ static struct run_facts facts_of(const struct run *r)
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
         .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(), .peak_flops = r->device->ops->peak_flops(r->device, peak_type),
-        .peak_bandwidth = r->device->ops->peak_bandwidth(r->device), .energy_j = energy_j,
+        .peak_bandwidth = r->device->ops->peak_bandwidth(r->device), .gauge = gauge,
     };
 }
 
@@ -409,10 +438,11 @@ int cmd_run(int argc, char **argv)
     choose_folder(&r);
     if (meter_open(&r.meter, r.folder[0] ? r.folder : NULL))
         die("%s", err_text());
+    choose_sizes(&r);
     open_engine(&r);
     find_price(&r);
     open_pipeline(&r);
-    r.energy_j = r.device->ops->energy(r.device);
+    r.meter.gauge = gauge_open(r.device);
     pipeline_start(&r.pipe);
     r.started = true;
     engine_run(r.engine, r.pipe.in, r.pipe.out, &stop_asked);

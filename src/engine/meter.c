@@ -54,6 +54,9 @@ static const struct column step_columns[] = {
     {"preempted", COLUMN_U32, offsetof(struct step_row, n_preempted)},
     {"kv_blocks_used", COLUMN_U32, offsetof(struct step_row, kv_used)},
     {"kv_blocks", COLUMN_U32, offsetof(struct step_row, kv_total)},
+    {"power_w", COLUMN_REAL, offsetof(struct step_row, device.power_w)},
+    {"clock_mhz", COLUMN_REAL, offsetof(struct step_row, device.clock_mhz)},
+    {"memory_used_bytes", COLUMN_REAL, offsetof(struct step_row, device.memory_bytes)},
     {0},
 };
 
@@ -158,16 +161,23 @@ static void show_progress(struct meter *m, const struct step_row *row)
     m->shown_tokens = m->tokens_out;
 }
 
+/* A reading of the device stands in the first row after it. */
+static void write_step(struct meter *m, struct step_row row)
+{
+    if (!gauge_take(m->gauge, &row.device))
+        row.device = (struct telemetry){ NAN, NAN, NAN, NAN, NAN };
+    buf_clear(&m->step_text);
+    table_csv_row(&m->step_text, step_columns, &row);
+    fwrite(m->step_text.data, 1, m->step_text.len, m->steps);
+}
+
 void meter_step(struct meter *m, const struct step_row *row)
 {
     m->n_step++;
     m->kv_used_max = row->kv_used > m->kv_used_max ? row->kv_used : m->kv_used_max;
     m->tokens_out += row->n_prefill_tok + row->n_decode_tok;
-    if (m->steps) {
-        buf_clear(&m->step_text);
-        table_csv_row(&m->step_text, step_columns, row);
-        fwrite(m->step_text.data, 1, m->step_text.len, m->steps);
-    }
+    if (m->steps)
+        write_step(m, *row);
     show_progress(m, row);
 }
 

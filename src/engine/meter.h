@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/hist.h"
 #include "data/answer.h"
+#include "engine/gauge.h"
 
 enum stage {
     STAGE_LOAD, STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE, STAGE_QUEUE, STAGE_PREFILL, STAGE_DECODE, STAGE_SAMPLE,
@@ -29,6 +30,7 @@ struct step_row {
     uint64_t step; double start_s, time_ms, plan_ms, forward_ms, sample_ms;
     uint32_t n_seq, n_prefill_tok, n_decode_tok, n_out, n_waiting, n_preempted;
     uint32_t kv_used, kv_total;    /* blocks */
+    struct telemetry device;       /* meter_step fills it in */
 };
 
 /* Exact values over requests, for percentiles. */
@@ -46,6 +48,7 @@ struct meter {
     int64_t first_arrival_ns, last_token_ns;               /* writer */
     uint64_t n_step; uint32_t kv_used_max;                 /* engine */
     double flops, bytes;                       /* engine: of the model's work, for mfu and mbu */
+    struct gauge *gauge;                       /* whoever runs the engine opens and closes it; NULL: none */
     FILE *steps, *requests;                    /* NULL: not kept */
     struct buf row;                            /* writer: scratch */
     struct buf step_text;                      /* engine: scratch */

@@ -46,8 +46,11 @@ static const struct column summary_columns[] = {
     {"kv_bytes", COLUMN_U64, FACT(kv_bytes)}, {"weight_bytes", COLUMN_U64, FACT(weight_bytes)}, {"max_rss_bytes", COLUMN_U64, FACT(max_rss_bytes)},
     {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
     {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
-    {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FACT(energy_j)},
+    {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FACT(gauge.energy_j)},
     {"usd_per_mtok_cached_input", COLUMN_REAL, FIELD(usd_per_mtok_cached_input)},
+    {"power_mean_w", COLUMN_REAL, FACT(gauge.power_mean_w)}, {"clock_mean_mhz", COLUMN_REAL, FACT(gauge.clock_mean_mhz)},
+    {"clock_min_mhz", COLUMN_REAL, FACT(gauge.clock_min_mhz)}, {"throttle_reasons", COLUMN_TEXT, FIELD(throttle_reasons)},
+    {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)},
     {0},
 };
 
@@ -195,12 +198,28 @@ static void make_split(struct summary *s)
     s->usd_per_mtok_output = ratio(usd_per_s * c, (double)s->output_tokens);
 }
 
+/* One more of a list with semicolons. */
+static void list_add(char text[512], const char *word)
+{
+    size_t len = strlen(text);
+    snprintf(text + len, 512 - len, "%s%s", len ? "; " : "", word);
+}
+
+static void make_throttle(struct summary *s)
+{
+    static const char *const name[N_THROTTLE] = { "power", "heat", "hardware", "setting" };
+    if (s->facts.gauge.throttle < 0)
+        return;
+    for (int i = 0; i < N_THROTTLE; i++)
+        if (s->facts.gauge.throttle >> i & 1)
+            list_add(s->text[2], name[i]);
+    s->throttle_reasons = s->facts.gauge.throttle ? s->text[2] : "none";
+}
+
 static void add_rule(struct summary *s, bool failed, const char *rule)
 {
-    char *text = s->text[1];
-    size_t len = strlen(text);
     if (failed)
-        snprintf(text + len, sizeof s->text[1] - len, "%s%s", len ? "; " : "", rule);
+        list_add(s->text[1], rule);
 }
 
 static void make_validity(struct summary *s)
@@ -209,6 +228,7 @@ static void make_validity(struct summary *s)
     add_rule(s, s->wall_s < 10, "too short (wall_s under 10)");
     add_rule(s, s->done < 44, "too few requests (p90 needs 44)");
     add_rule(s, s->recomputed_tokens * 10 > s->total_tokens, "preemption thrash (recomputed over 10 % of total tokens)");
+    add_rule(s, s->facts.gauge.throttle > 0 && s->facts.gauge.throttle & (THROTTLE_HEAT | THROTTLE_HARDWARE), "clock throttled (throttle_reasons)");
     add_rule(s, s->drain_s > 0.1 * s->wall_s, "drain tail (drain_s over 10 % of wall_s)");
     s->validity = s->text[1][0] ? "INVALID" : "VALID";
     add_rule(s, s->done >= 44 && s->done < 459, "p99 left empty (needs 459 requests)");
@@ -232,6 +252,7 @@ void results_make(struct summary *s, struct meter *m, const struct run_facts *fa
     make_rates(s, m);
     make_stages(s, m);
     make_split(s);
+    make_throttle(s);
     make_validity(s);
 }
 

@@ -19,7 +19,7 @@ struct run_facts {
     uint64_t n_param, weight_bytes, kv_bytes, kv_blocks, block_size, max_seqs, max_step_tokens, threads;
     uint64_t max_rss_bytes;            /* before the peaks were measured */
     double   peak_flops, peak_bandwidth;       /* measured; NaN: not */
-    double   energy_j;                         /* of the device while the run lasted; NaN: not known */
+    struct gauge_sums gauge;                   /* of the device while the run lasted */
 };
 
 struct stage_row {
@@ -40,7 +40,8 @@ struct summary {
     uint64_t steps, preemptions, kv_blocks_used_max, scored, matched;
     double score, mfu, mbu;
     struct stage_row stages[N_STAGE];
-    char text[2][512];                 /* what date_utc and validity_rules point to */
+    const char *throttle_reasons;
+    char text[3][512];                 /* what date_utc, validity_rules and throttle_reasons point to */
 };
 
 /* Works the numbers out; sorts the meter's series. */

@@ -95,9 +95,10 @@ void forward_close(struct forward *f)
     free(f);
 }
 
-size_t forward_bytes(const struct forward *f)
+size_t forward_need(struct model *m, uint32_t max_tok, uint32_t max_out, uint32_t max_pos)
 {
-    return f->size + rope_size(f);
+    struct forward f = { .model = m, .device = m->device, .max_tok = max_tok, .max_out = max_out, .max_pos = max_pos };
+    return lay_out(&f) + rope_size(&f);
 }
 
 /* ---- a step --------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,8 @@ void            forward_close(struct forward *f);
 /* Runs the step; returns logits [s->n_out, n_vocab] f32 (device memory, overwritten by the next call). */
 struct tensor forward_run(struct forward *f, const struct step *s);
 
-size_t forward_bytes(const struct forward *f);     /* device memory it holds */
+/* Bytes of device memory that it holds when opened so. */
+size_t forward_need(struct model *m, uint32_t max_tok, uint32_t max_out, uint32_t max_pos);
 
 /* Model FLOPs of the step's matrix products and attention, and bytes that must move (weights once, KV read; two bytes a
  * number): for mfu, mbu and for sharing a mixed step between prefill and decode.  sum_context: over the tokens, how many

@@ -4,7 +4,8 @@
 #   $(call emu_program,NAME,SOURCES,LIBS)   programs NAME, NAME_asan and NAME_tsan in $(BUILD)/tests from .cu, .cpp and .c
 #                                           files, which are compiled for each, and libraries, which are not
 #   $(EMU_DEVICE)                           the sources of the CUDA device, for SOURCES
-#   make emu_nvcc                           nvcc over every .cu: a spill or local memory is an error; $(BUILD)/cuda/registers.tsv
+#   make emu_nvcc                           nvcc over every .cu: a spill or local memory is an error, and so is another table than
+#                                           tests/golden/cuda_registers.tsv
 #   make emu_golden                         on a machine with a GPU: tests/golden/cuda_conformance.txt
 CUDA     ?= /usr/local/cuda
 CXX      ?= g++
@@ -65,28 +66,30 @@ emu_program = $(foreach v,$(if $(SANITIZE),,$(EMU_VARIANTS)),$(eval $(call emu_p
 
 EMU_ARCHS  := 80 90 90a
 EMU_CU     := $(filter %.cu,$(EMU_DEVICE)) tests/cudaemu/conformance.cu
-EMU_CUBINS := $(foreach a,$(EMU_ARCHS),$(EMU_CU:%.cu=$(BUILD)/cuda/sm_$a/%.cubin))
+EMU_TABLES := $(EMU_ARCHS:%=$(BUILD)/cuda/sm_%/registers.tsv)
 
+# The table: kernel, arch, registers, bytes of static shared memory, bytes of stack.
 define emu_arch
 $$(BUILD)/cuda/sm_$1/%.cubin: %.cu
 	@mkdir -p $$(@D)
 	@$$(NVCC) -std=c++17 -O3 -Isrc -I. -MD -MF $$(@:.cubin=.d) -cubin -gencode arch=compute_$1,code=sm_$1 \
 		-Xptxas -v,-warn-spills,-warn-lmem-usage -Xcompiler -Wall,-Wextra -o $$@ $$< >$$@.log 2>&1 || { cat $$@.log; rm -f $$@; exit 1; }
+$$(BUILD)/cuda/sm_$1/registers.tsv: $$(EMU_CU:%.cu=$$(BUILD)/cuda/sm_$1/%.cubin)
+	@! grep -i warning $$(^:=.log)
+	@awk 'BEGIN { OFS = "\t" } \
+		/Compiling entry function/ { split($$$$0, q, "\047"); name = q[2]; arch = q[4] } \
+		/bytes stack frame/ { stack = $$$$1 } \
+		/Used [0-9]+ registers/ { regs = $$$$5; smem = match($$$$0, /[0-9]+ bytes smem/) ? substr($$$$0, RSTART, RLENGTH) + 0 : 0; \
+			print name, arch, regs, smem, stack }' $$(^:=.log) | c++filt | LC_ALL=C sort >$$@
 -include $$(wildcard $$(BUILD)/cuda/sm_$1/*/*.d $$(BUILD)/cuda/sm_$1/*/*/*.d)
 endef
 $(foreach a,$(EMU_ARCHS),$(eval $(call emu_arch,$a)))
 
 .PHONY: emu_nvcc emu_golden
-emu_nvcc: $(BUILD)/cuda/registers.tsv
-	@! grep -i warning $(EMU_CUBINS:=.log)
-
-# kernel, arch, registers, bytes of static shared memory, bytes of stack
-$(BUILD)/cuda/registers.tsv: $(EMU_CUBINS)
-	@awk 'BEGIN { OFS = "\t" } \
-		/Compiling entry function/ { split($$0, q, "\047"); name = q[2]; arch = q[4] } \
-		/bytes stack frame/ { stack = $$1 } \
-		/Used [0-9]+ registers/ { regs = $$5; smem = match($$0, /[0-9]+ bytes smem/) ? substr($$0, RSTART, RLENGTH) + 0 : 0; \
-			print name, arch, regs, smem, stack }' $(EMU_CUBINS:=.log) | c++filt | LC_ALL=C sort >$@
+emu_nvcc: $(EMU_TABLES)
+	@{ $(NVCC) --version | sed -n 's/.*release \([0-9.]*\),.*/# nvcc \1/p'; LC_ALL=C sort $^; } >$(BUILD)/cuda/registers.tsv
+	@diff tests/golden/cuda_registers.tsv $(BUILD)/cuda/registers.tsv || \
+		{ echo "the registers have changed (>); if that is meant: cp $(BUILD)/cuda/registers.tsv tests/golden/cuda_registers.tsv"; exit 1; }
 
 emu_golden: tests/cudaemu/conformance.cu
 	@mkdir -p $(BUILD)/cuda

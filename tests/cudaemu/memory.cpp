@@ -1,5 +1,6 @@
 /* memory.cpp - device memory and pinned host memory.  Device memory is not a number at first, has zones between allocations
  * that nobody may touch, and is closed to the host but while an operation runs. */
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,7 +14,8 @@ enum { ALIGN = 256, ZONE = 256, MARK = 0xa5, PAGE = 4096, HUGE = 2 << 20 };
 static const size_t HEAP = (size_t)1 << 36;        /* addresses; memory is what is touched */
 
 static char *heap;
-static size_t used, high;              /* bytes allocated; end of what was ever in use */
+static std::atomic<size_t> used;       /* bytes allocated; a second thread may ask */
+static size_t high;                    /* end of what was ever in use */
 static std::map<size_t, size_t> block;             /* offset -> size */
 static std::map<uintptr_t, size_t> pinned;
 static int n_open;

@@ -1,6 +1,7 @@
 /* stream.cpp - streams are queues that nobody runs before the host waits for something; then what must run does, and
  * sometimes more, in any order that the events allow.  Graphs are what was enqueued while recording. */
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -45,7 +46,7 @@ std::recursive_mutex emu_mutex;
 static std::vector<CUstream_st *> streams;
 static std::map<const void *, size_t> allowed_shared;
 static int n_capture;                  /* that forbid what could wait */
-static uint64_t n_run;
+static std::atomic<uint64_t> n_run;        /* a second thread may ask */
 static cudaError_t last_error, lost;
 
 cudaError_t stream_error(cudaError_t e)
