@@ -138,8 +138,8 @@ struct device_ops {
     void  (*download)(struct device *d, void *host, const void *src, size_t size);
     void  (*sync)(struct device *d);
 
-    /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16 or int8 (int8: per-row
-     * scale of the weight, per-row scale of x at run time). */
+    /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16, int8 or e4m3 (the last two: per-row
+     * scale of the weight, per-row scale of x at run time).  NULL: the device has no such weights; err_text(). */
     struct weight *(*weight_pack)(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype);
     size_t         (*weight_size)(const struct weight *w);         /* bytes held */
     void           (*weight_free)(struct device *d, struct weight *w);
