@@ -51,7 +51,7 @@ static inline double e4m3_round(double x)
     return copysign(fmin(fabs(y), 448), x);
 }
 
-/* What a device holds of t in e4m3 with a scale a row, which is the row's largest / 448. */
+/* What a device holds of t in e4m3 with a scale a row, which is the row's largest / 448, but a normal number. */
 static inline struct tensor e4m3_rows(const struct tensor *t)
 {
     struct tensor held = tensor_new(t->rows, t->cols, DTYPE_F32);
@@ -60,7 +60,7 @@ static inline struct tensor e4m3_rows(const struct tensor *t)
         float most = 0;
         for (size_t i = 0; i < t->cols; i++)
             most = fmaxf(most, (float)fabs(get(t, at + i)));
-        float scale = most > 0 ? most / 448 : 1, inverse = 1 / scale;
+        float scale = fmaxf(most / 448, 0x1p-126f), inverse = 1 / scale;
         for (size_t i = 0; i < t->cols; i++) {
             double x = get(t, at + i), y = e4m3_round((double)((float)x * inverse)) * (double)scale;
             CHECK(fabs(y - x) <= fmax(0x1.001p-4 * fabs(x), 0x1.001p-10 * (double)scale));    /* half a step */

@@ -160,7 +160,7 @@ static void weight_here(struct device *d)
     free(got);
 }
 
-/* Rows of several magnitudes, one of zeros, and more than a piece of them; the file's types; the size held. */
+/* Rows of all magnitudes, one of zeros, and more than a piece of them, from each type of a file. */
 static void weight_e4m3_here(struct device *d)
 {
     enum { IN = 1040, ROWS = 1200 };
@@ -169,7 +169,7 @@ static void weight_e4m3_here(struct device *d)
     struct tensor parts[] = { tensor_random(&r, ROWS, IN, DTYPE_F32), tensor_random(&r, 16, IN, DTYPE_F16), tensor_random(&r, ROWS, IN, DTYPE_BF16) };
     for (size_t i = 0; i < ROWS; i++)
         for (size_t k = 0; k < IN; k++)
-            set(&parts[0], i * IN + k, (float)ldexp(get(&parts[0], i * IN + k), (int)(i % 61) - 30));
+            set(&parts[0], i * IN + k, (float)ldexp(get(&parts[0], i * IN + k), 4 * (int)(i % 61) - 132));
     for (size_t k = 0; k < IN; k++)
         set(&parts[1], 3 * IN + k, 0);
     struct weight *w = d->ops->weight_pack(d, parts, 3, DTYPE_E4M3);
