@@ -35,7 +35,8 @@ struct step {
     const uint32_t *out_rows;      /* [n_out] tokens of the step whose logits are wanted, ascending */
 };
 
-struct kv_shape { uint32_t n_layer, n_block, block_size, n_kv_head, d_head; enum dtype dtype; };  /* block_size: a multiple of 16 */
+/* block_size: a multiple of 16.  dtype: that of compute, or e4m3 on the CUDA device, where d_head is a multiple of 16. */
+struct kv_shape { uint32_t n_layer, n_block, block_size, n_kv_head, d_head; enum dtype dtype; };
 
 struct embed {                     /* y[i] = scale * table[ids[i]] */
     const struct weight *table;    /* [n_vocab, d_model] */

@@ -20,6 +20,6 @@ jq -e '.device == "cuda:0" and .device_text == "emulated GPU, 4 multiprocessors,
 run "$build/cudaemu/tokmill" fp8 --device cuda:0 --weight-dtype fp8 --kv-dtype fp8_e4m3 || exit 1
 same=$(jq -n --slurpfile a "$to/cuda.jsonl" --slurpfile b "$to/fp8.jsonl" '[range(24) | select($a[.].text == $b[.].text)] | length')
 [ "$same" -ge 22 ] || { echo "$same of 24 answers are the same in fp8"; exit 1; }
-jq -es '.[0].weight_dtype == "fp8_e4m3" and 2 * .[0].kv_bytes == .[1].kv_bytes and .[0].weight_bytes < 0.7 * .[1].weight_bytes' \
+jq -es '.[0].weight_dtype == "fp8_e4m3" and .[0].kv_dtype == "fp8_e4m3" and .[1].kv_dtype == "bf16" and 2 * .[0].kv_bytes == .[1].kv_bytes and .[0].weight_bytes < 0.7 * .[1].weight_bytes' \
     "$to/fp8/summary.json" "$to/cuda/summary.json" >/dev/null || { jq . "$to/fp8/summary.json"; exit 1; }
 echo "24 answers as on the CPU, $same of them in fp8"

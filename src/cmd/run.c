@@ -348,8 +348,8 @@ static struct run_facts facts_of(const struct run *r)
     double energy_j = r->device->ops->energy(r->device) - r->energy_j;         /* before the peaks are measured */
     return (struct run_facts){
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
-        .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .corpus = r->corpora[0],
-        .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
+        .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .kv_dtype = dtype_name(kv_type(&r->opts)),
+        .corpus = r->corpora[0], .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
         .load_s = r->load_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,

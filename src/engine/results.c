@@ -47,7 +47,7 @@ static const struct column summary_columns[] = {
     {"scored", COLUMN_U64, FIELD(scored)}, {"matched", COLUMN_U64, FIELD(matched)}, {"score", COLUMN_REAL, FIELD(score)},
     {"peak_flops", COLUMN_REAL, FACT(peak_flops)}, {"peak_bandwidth_bytes_per_s", COLUMN_REAL, FACT(peak_bandwidth)},
     {"mfu", COLUMN_REAL, FIELD(mfu)}, {"mbu", COLUMN_REAL, FIELD(mbu)}, {"energy_j", COLUMN_REAL, FACT(energy_j)},
-    {"usd_per_mtok_cached_input", COLUMN_REAL, FIELD(usd_per_mtok_cached_input)},
+    {"usd_per_mtok_cached_input", COLUMN_REAL, FIELD(usd_per_mtok_cached_input)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
     {0},
 };
 
