@@ -35,7 +35,8 @@ struct step {
     const uint32_t *out_rows;      /* [n_out] tokens of the step whose logits are wanted, ascending */
 };
 
-struct kv_shape { uint32_t n_layer, n_block, block_size, n_kv_head, d_head; enum dtype dtype; };  /* block_size: a multiple of 16 */
+/* block_size: a multiple of 16.  dtype: that of compute, or e4m3 on the CUDA device, where d_head is a multiple of 16. */
+struct kv_shape { uint32_t n_layer, n_block, block_size, n_kv_head, d_head; enum dtype dtype; };
 
 /* y[i] = scale * table[ids[i]]; an id below 0 stands for prev[~id], which an op before has yet to write when the step is built. */
 struct embed {
@@ -154,8 +155,8 @@ struct device_ops {
     void  (*mark)(struct device *d, int i);    /* i is 0 or 1 */
     void  (*wait)(struct device *d, int i);    /* like sync, but only for what was enqueued before the last mark(i) */
 
-    /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16 or int8 (int8: per-row
-     * scale of the weight, per-row scale of x at run time). */
+    /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16, int8 or e4m3 (the last two: per-row
+     * scale of the weight, per-row scale of x at run time).  NULL: the device has no such weights; err_text(). */
     struct weight *(*weight_pack)(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype);
     size_t         (*weight_size)(const struct weight *w);         /* bytes held */
     void           (*weight_free)(struct device *d, struct weight *w);

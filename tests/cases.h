@@ -120,7 +120,7 @@ static void product_check(const struct product *p, const struct tensor *x, const
                 sum += term;
                 size += fabs(term);
             }
-            if (bias && p->y == DTYPE_BF16)         /* which may be rounded first */
+            if (bias && (p->y == DTYPE_BF16 || p->w == DTYPE_E4M3))         /* which may be rounded first */
                 size += 2000 * fabs((double)bias[j]);
             close_to(get(y, i * p->n_out + j), sum, p->y, size);
         }
@@ -153,9 +153,15 @@ static void product_case(struct device *d, struct rng *r, const struct product *
         .x = tensor_on(d, &x), .w = packed, .bias = on(d, bias, p->n_out * sizeof *bias),
         .residual = p->residual ? tensor_on(d, p->residual == IN_PLACE ? &y : &old) : (struct tensor){ 0 }, .y = tensor_on(d, &y) });
     back(d);
-    product_check(p, &x, &w, bias, &old, &y);
-    embed_check(d, p, &w, packed);
+    bool e4m3 = p->w == DTYPE_E4M3;
+    struct tensor w_held = e4m3 ? e4m3_rows(&w) : w, x_held = e4m3 ? e4m3_rows(&x) : x;
+    product_check(p, &x_held, &w_held, bias, &old, &y);
+    embed_check(d, p, &w_held, packed);
     d->ops->weight_free(d, packed);
+    if (e4m3) {
+        free(w_held.data);
+        free(x_held.data);
+    }
     free(w.data);
     free(x.data);
     free(old.data);
@@ -169,20 +175,20 @@ struct shape {
     uint32_t n_head, n_kv_head, d_head, d_rot, block_size, window;
     float softcap;
     bool sinks, qk_norm;
-    enum dtype dtype, y_dtype;
+    enum dtype dtype, kv_dtype, y_dtype;
 };
 
 static const struct shape shapes[] = {
-    { 16, 8, 128, 128, 16, 0,  0,  false, true,  DTYPE_BF16, DTYPE_BF16 },     /* Qwen3-0.6B */
-    { 4,  1, 64,  64,  16, 0,  0,  false, false, DTYPE_BF16, DTYPE_F32 },
-    { 8,  4, 8,   8,   16, 0,  0,  false, false, DTYPE_F32,  DTYPE_F32 },      /* stories260K */
-    { 3,  3, 24,  24,  32, 0,  0,  false, true,  DTYPE_BF16, DTYPE_F32 },
-    { 6,  2, 80,  40,  16, 0,  30, false, false, DTYPE_BF16, DTYPE_BF16 },
-    { 4,  4, 96,  96,  48, 40, 0,  true,  false, DTYPE_BF16, DTYPE_F32 },
-    { 7,  1, 112, 20,  16, 5,  0,  false, false, DTYPE_F32,  DTYPE_BF16 },
-    { 16, 1, 40,  32,  64, 0,  0,  true,  true,  DTYPE_F32,  DTYPE_F32 },
-    { 2,  1, 256, 256, 16, 70, 50, true,  false, DTYPE_BF16, DTYPE_F32 },
-    { 5,  1, 128, 0,   16, 1,  0,  false, false, DTYPE_F32,  DTYPE_F32 },
+    { 16, 8, 128, 128, 16, 0,  0,  false, true,  DTYPE_BF16, DTYPE_BF16, DTYPE_BF16 },     /* Qwen3-0.6B */
+    { 4,  1, 64,  64,  16, 0,  0,  false, false, DTYPE_BF16, DTYPE_BF16, DTYPE_F32 },
+    { 8,  4, 8,   8,   16, 0,  0,  false, false, DTYPE_F32,  DTYPE_F32,  DTYPE_F32 },      /* stories260K */
+    { 3,  3, 24,  24,  32, 0,  0,  false, true,  DTYPE_BF16, DTYPE_BF16, DTYPE_F32 },
+    { 6,  2, 80,  40,  16, 0,  30, false, false, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16 },
+    { 4,  4, 96,  96,  48, 40, 0,  true,  false, DTYPE_BF16, DTYPE_BF16, DTYPE_F32 },
+    { 7,  1, 112, 20,  16, 5,  0,  false, false, DTYPE_F32,  DTYPE_F32,  DTYPE_BF16 },
+    { 16, 1, 40,  32,  64, 0,  0,  true,  true,  DTYPE_F32,  DTYPE_F32,  DTYPE_F32 },
+    { 2,  1, 256, 256, 16, 70, 50, true,  false, DTYPE_BF16, DTYPE_BF16, DTYPE_F32 },
+    { 5,  1, 128, 0,   16, 1,  0,  false, false, DTYPE_F32,  DTYPE_F32,  DTYPE_F32 },
 };
 
 enum { N_SEQ = 4, MOST_LEN = 150, N_BLOCK = 60, TABLE_COLS = 16, MOST_TOK = N_SEQ * MOST_LEN, MOST_HEAD = 256 };
@@ -344,7 +350,7 @@ static void step_run(struct device *d, const struct scene *c, struct kv *kv, uin
 static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t seed, enum plan plan)
 {
     struct kv_shape shape = { .n_layer = 2, .n_block = N_BLOCK, .block_size = c->s.block_size, .n_kv_head = c->s.n_kv_head,
-                              .d_head = c->s.d_head, .dtype = c->s.dtype };
+                              .d_head = c->s.d_head, .dtype = c->s.kv_dtype };
     struct kv *kv = d->ops->kv_open(d, &shape);
     struct tensor out = tensor_new(c->n_row, c->s.n_head * c->s.d_head, c->s.y_dtype);
     struct batch *b = mem_alloc(sizeof *b);
@@ -379,8 +385,9 @@ static void head_want(const struct scene *c, uint32_t row, uint32_t pos, uint32_
         x[i] = old[i] * cosine - old[half + i] * sine;
         x[half + i] = old[half + i] * cosine + old[i] * sine;
     }
-    for (uint32_t i = 0; c->s.dtype == DTYPE_BF16 && i < d; i++)
-        x[i] = (double)bf16_to_f32(bf16_from_f32((float)x[i]));
+    enum dtype type = head < c->s.n_head ? c->s.dtype : c->s.kv_dtype;
+    for (uint32_t i = 0; type != DTYPE_F32 && i < d; i++)
+        x[i] = type == DTYPE_E4M3 ? e4m3_round(x[i]) : (double)bf16_to_f32(bf16_from_f32((float)x[i]));
 }
 
 static void attend_want(const struct scene *c, const double *q, const double *k, const double *v, uint32_t pos, uint32_t head, double *y)

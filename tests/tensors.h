@@ -42,6 +42,34 @@ static inline double get(const struct tensor *t, size_t i)
     return (double)x;
 }
 
+/* To nearest even, and what is too large to the largest: 3 bits behind the point from 2^-6 to 448, steps of 2^-9 below
+ * (OCP 8-bit Floating Point Specification 1.0). */
+static inline double e4m3_round(double x)
+{
+    int e = x == 0 ? -6 : ilogb(x);
+    double step = ldexp(1, (e < -6 ? -6 : e) - 3), y = rint(x / step) * step;
+    return copysign(fmin(fabs(y), 448), x);
+}
+
+/* What a device holds of t in e4m3 with a scale a row, which is the row's largest / 448, but a normal number. */
+static inline struct tensor e4m3_rows(const struct tensor *t)
+{
+    struct tensor held = tensor_new(t->rows, t->cols, DTYPE_F32);
+    for (size_t row = 0; row < t->rows; row++) {
+        size_t at = row * t->cols;
+        float most = 0;
+        for (size_t i = 0; i < t->cols; i++)
+            most = fmaxf(most, (float)fabs(get(t, at + i)));
+        float scale = fmaxf(most / 448, 0x1p-126f), inverse = 1 / scale;
+        for (size_t i = 0; i < t->cols; i++) {
+            double x = get(t, at + i), y = e4m3_round((double)((float)x * inverse)) * (double)scale;
+            CHECK(fabs(y - x) <= fmax(0x1.001p-4 * fabs(x), 0x1.001p-10 * (double)scale));    /* half a step */
+            set(&held, at + i, (float)y);
+        }
+    }
+    return held;
+}
+
 static inline struct tensor tensor_random(struct rng *r, uint32_t rows, uint32_t cols, enum dtype dtype)
 {
     struct tensor t = tensor_new(rows, cols, dtype);

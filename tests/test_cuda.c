@@ -149,10 +149,47 @@ static void weight_here(struct device *d)
             assert_int_equal(*at++, bf16_from_f32((float)get(&parts[i], k)));
     d->ops->weight_free(d, w);
     assert_null(d->ops->weight_pack(d, parts, 1, DTYPE_I8));
-    assert_string_equal(err_text(), "device \"cuda:0\" holds weights in bf16, not in \"int8\"; give --weight-dtype bf16");
+    assert_string_equal(err_text(), "device \"cuda:0\" holds weights in bf16 or fp8, not in \"int8\"; give --weight-dtype bf16 or fp8");
+    assert_null(d->ops->weight_pack(d, parts, 1, DTYPE_E4M3));
+    assert_string_equal(err_text(), "fp8 weights need rows and columns that are multiples of 16, not [2100, 1031]; give --weight-dtype bf16");
+    cuda_of(d)->capability = 89;
+    assert_null(d->ops->weight_pack(d, parts, 1, DTYPE_E4M3));
+    assert_string_equal(err_text(), "device \"cuda:0\": its compute capability is 8.9, and fp8 weights need 9.0; give --weight-dtype bf16");
     for (int i = 0; i < 3; i++)
         free(parts[i].data);
     free(got);
+}
+
+/* Rows of all magnitudes, one of zeros, and more than a piece of them, from each type of a file. */
+static void weight_e4m3_here(struct device *d)
+{
+    enum { IN = 1040, ROWS = 1200 };
+    struct rng r;
+    rng_init(&r, 5);
+    struct tensor parts[] = { tensor_random(&r, ROWS, IN, DTYPE_F32), tensor_random(&r, 16, IN, DTYPE_F16), tensor_random(&r, ROWS, IN, DTYPE_BF16) };
+    for (size_t i = 0; i < ROWS; i++)
+        for (size_t k = 0; k < IN; k++)
+            set(&parts[0], i * IN + k, (float)ldexp(get(&parts[0], i * IN + k), 4 * (int)(i % 61) - 132));
+    for (size_t k = 0; k < IN; k++)
+        set(&parts[1], 3 * IN + k, 0);
+    struct weight *w = d->ops->weight_pack(d, parts, 3, DTYPE_E4M3);
+    assert_int_equal(d->ops->weight_size(w), (2 * ROWS + 16) * (IN + 4));
+    struct tensor e = tensor_new(2 * ROWS + 16, IN, DTYPE_F32);
+    int32_t *ids = mem_array(e.rows, sizeof *ids);
+    for (uint32_t i = 0; i < e.rows; i++)
+        ids[i] = (int32_t)i;
+    d->ops->embed(d, &(struct embed){ .table = w, .ids = on(d, ids, e.rows * sizeof *ids), .scale = 1, .y = tensor_on(d, &e) });
+    back(d);
+    for (size_t i = 0, at = 0; i < 3; i++) {
+        struct tensor held = e4m3_rows(&parts[i]);
+        for (size_t k = 0; k < (size_t)parts[i].rows * IN; k++)
+            assert_true(get(&e, at++) == get(&held, k));
+        free(held.data);
+        free(parts[i].data);
+    }
+    d->ops->weight_free(d, w);
+    free(e.data);
+    free(ids);
 }
 
 /* ---- products ---- */
@@ -165,6 +202,11 @@ static const struct product products[] = {
     { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,   33, 1024,  136, true,  IN_PLACE },
     { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32,    3,  192,  192, true,  RESIDUAL },
     { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16,   2,    8,    1, false, NO_RESIDUAL },
+    { DTYPE_BF16, DTYPE_E4M3, DTYPE_BF16, DTYPE_F32,    1,   64,   16, false, NO_RESIDUAL },
+    { DTYPE_F32,  DTYPE_E4M3, DTYPE_BF16, DTYPE_BF16,  67,  176,  512, true,  NO_RESIDUAL },
+    { DTYPE_F16,  DTYPE_E4M3, DTYPE_BF16, DTYPE_F32,    9, 1040,   48, false, RESIDUAL },
+    { DTYPE_BF16, DTYPE_E4M3, DTYPE_BF16, DTYPE_F32,   33, 1024,  144, true,  IN_PLACE },
+    { DTYPE_BF16, DTYPE_E4M3, DTYPE_BF16, DTYPE_BF16,   3,  192,  192, false, NO_RESIDUAL },
 };
 
 static void linear_here(struct device *d)
@@ -220,25 +262,40 @@ static void kv_spoil(struct kv *kv)
     (void)kv;               /* device memory is NaN at first */
 }
 
+static void attention_case(const struct shape *s, size_t n)
+{
+    struct rng r;
+    rng_init(&r, 10 + n);
+    struct scene c = scene_new(&r, s);
+    struct device *d = open_in(n % N_SCHEDULE);
+    struct tensor y = scene_run(d, &c, 2, n % 3);
+    scene_check(&c, &y);
+    close_cuda(d);
+    free(y.data);
+    scene_free(&c);
+    emu_set(&plain);
+}
+
 /* On this device the sums differ from one way of running a scene to another, so each is held against the reference: the
  * shapes by turns whole, token by token, and in random pieces. */
 static void attention_test(void **state)
 {
     (void)state;
-    for (size_t i = 0, n = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        struct rng r;
-        rng_init(&r, 10 + i);
-        if (shapes[i].dtype != DTYPE_BF16)
-            continue;
-        struct scene c = scene_new(&r, &shapes[i]);
-        struct device *d = open_in(n % N_SCHEDULE);
-        struct tensor y = scene_run(d, &c, 2, n++ % 3);
-        scene_check(&c, &y);
-        close_cuda(d);
-        free(y.data);
-        scene_free(&c);
-    }
-    emu_set(&plain);
+    for (size_t i = 0, n = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (shapes[i].dtype == DTYPE_BF16)
+            attention_case(&shapes[i], n++);
+}
+
+static void attention_e4m3_test(void **state)
+{
+    static const struct shape some[] = {
+        { 4, 2, 128, 128, 16, 0,  0,  false, true,  DTYPE_BF16, DTYPE_E4M3, DTYPE_BF16 },
+        { 6, 2, 80,  40,  16, 0,  30, false, false, DTYPE_BF16, DTYPE_E4M3, DTYPE_F32 },
+        { 3, 1, 32,  32,  48, 40, 0,  true,  true,  DTYPE_BF16, DTYPE_E4M3, DTYPE_F32 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        attention_case(&some[i], i);
 }
 
 static void statistics_test(void **state)
@@ -359,6 +416,7 @@ static void faults_test(void **state)
 EVERYWHERE(copy)
 EVERYWHERE(many_copies)
 EVERYWHERE(weight)
+EVERYWHERE(weight_e4m3)
 EVERYWHERE(linear)
 EVERYWHERE(buckets)
 EVERYWHERE(norm)
@@ -372,8 +430,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(open_test), cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test),
-        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
-        cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
+        cmocka_unit_test(weight_e4m3_test), cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
+        cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
         cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test),
         cmocka_unit_test(faults_test),
     };

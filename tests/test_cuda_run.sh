@@ -1,6 +1,6 @@
 #!/bin/sh
 # The embedded default through the engine on the emulated CUDA device, with prefill in pieces, preemption and prefixes found again:
-# the same greedy text as on the CPU.
+# the same greedy text as on the CPU; and with weights and KV in fp8 nearly so, in half the memory.
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.." || exit 1
 [ -x "$build/cudaemu/tokmill" ] || { echo "skipped: the emulation is not part of a sanitizer build"; exit 0; }
@@ -19,6 +19,12 @@ jq -e '.device == "cuda:0" and .device_text == "emulated GPU, 4 multiprocessors,
     and .power_mean_w == 350.5 and .clock_min_mhz == 1980 and .clock_mean_mhz == 1980 and .throttle_reasons == "power; heat" and .memory_used_max_bytes > 0' \
     "$to/cuda/summary.json" >/dev/null || { jq . "$to/cuda/summary.json"; exit 1; }
 
+# fp8 weights and KV: nearly the same answers, in half the memory.
+run "$build/cudaemu/tokmill" fp8 --device cuda:0 --weight-dtype fp8 --kv-dtype fp8_e4m3 || exit 1
+same=$(jq -n --slurpfile a "$to/cuda.jsonl" --slurpfile b "$to/fp8.jsonl" '[range(24) | select($a[.].text == $b[.].text)] | length')
+[ "$same" -ge 22 ] || { echo "$same of 24 answers are the same in fp8"; exit 1; }
+jq -es '.[0].weight_dtype == "fp8_e4m3" and .[0].kv_dtype == "fp8_e4m3" and .[1].kv_dtype == "bf16" and 2 * .[0].kv_bytes == .[1].kv_bytes and .[0].weight_bytes < 0.7 * .[1].weight_bytes' \
+    "$to/fp8/summary.json" "$to/cuda/summary.json" >/dev/null || { jq . "$to/fp8/summary.json"; exit 1; }
 
 # The steps hold readings of the device, a few; those of the CPU none.
 readings() { awk -F, 'NR > 1 && $15 == want && $16 != "" && $17 > 0 { n++ } END { print n + 0 }' want=350.5 "$to/$1/steps.csv"; }
@@ -42,4 +48,4 @@ mib=1048576
 too_small $((34 * mib)) 'a matrix of weights takes .* MiB, and .* of its 34.0 MiB are free; lower .*--max-seqs'
 too_small $((40 * mib)) 'of the .* MiB that were free, weights take 3.6 and the buffers of a step .*; lower --max-seqs or --max-step-tokens' --max-step-tokens 16384
 too_small $((100 * mib)) 'the KV memory takes .* MiB, and .* of its 100.0 MiB are free; lower --kv-memory' --kv-memory 64GiB --max-seqs 4096 --max-step-tokens 4096
-echo "24 answers as on the CPU; out of memory is told"
+echo "24 answers as on the CPU, $same of them in fp8; out of memory is told"

@@ -72,7 +72,8 @@ KV_INLINE char *kv_head_at(const struct kv *kv, uint32_t layer, uint32_t block, 
     return kv->data + (((size_t)layer * kv->shape.n_block + block) * kv->shape.n_kv_head + head) * 2 * kv->head_size;
 }
 
-/* rows.cu */
+/* rows.cu; quantise: x bf16 or f32, row r of it about y[r] * scale[r] in e4m3, with the largest of a row at e4m3's largest. */
+cudaError_t cuda_quantise(struct cuda_device *d, const struct tensor *x, uint8_t *y, float *scale);
 cudaError_t cuda_embed(struct cuda_device *d, const struct embed *op);
 cudaError_t cuda_norm(struct cuda_device *d, const struct norm *op);
 cudaError_t cuda_act(struct cuda_device *d, const struct act *op);
@@ -93,8 +94,8 @@ cudaError_t cuda_sample(struct cuda_device *d, const struct sample *op, const st
 cudaError_t cuda_cast(struct cuda_device *d, const float *x, uint16_t *y, size_t n);
 cudaError_t cuda_read(struct cuda_device *d, const void *p, size_t size, uint32_t *sink);
 
-/* linear.c: x and w bf16, sums in f32; a residual goes with y in f32 only.  Opening: 0, or -1: err_text(), and close frees
- * what was opened. */
+/* linear.c: x bf16, w bf16 or e4m3 (then x is quantised, a scale a row), sums in f32; a residual goes with y in f32 only.
+ * Opening: 0, or -1: err_text(), and close frees what was opened. */
 int         cublaslt_open(struct cuda_device *d);
 void        cublaslt_close(struct cuda_device *d);
 cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op);

@@ -5,6 +5,10 @@
  * and B = x [n_in, n]: everything is taken as it lies.  The residual is C with beta 1.  The bias, one number a row of D, is
  * added in the epilogue, which wants it in D's type: for y in bf16 it is rounded first.
  *
+ * Where w is e4m3 with a scale a row, x is quantised likewise first, and the product scales element (i, j) of D by that of row
+ * i of A and column j of B.  That mode is known by devices of compute capability 9.0 alone, and its bias is bf16 whatever D is
+ * (cuBLAS 13.1 documentation, "Outer Vector Scaling for FP8 Data Types" and "cublasLtMatmul").
+ *
  * What the library's heuristic chooses is kept as a plan, by shape, types and the number of rows rounded up.  Descriptors
  * are made once and filled in for each call, so that nothing is allocated after opening. */
 #include <cublasLt.h>
@@ -30,7 +34,7 @@
 
 /* What of a product the choice of an algorithm depends on; n is rounded up. */
 struct key { uint32_t n, n_in, n_out, kind; };
-enum { Y_BF16 = 1, WITH_BIAS = 2 };            /* kind */
+enum { Y_BF16 = 1, WITH_BIAS = 2, E4M3 = 4 };  /* kind */
 
 struct plan { struct key key; cublasLtMatmulAlgo_t algo; };     /* key.n 0: none */
 
@@ -38,7 +42,7 @@ struct cublaslt {
 #define MEMBER(f) __typeof__(&cublasLt##f) f;
     FUNCTIONS(MEMBER)
     cublasLtHandle_t handle;
-    cublasLtMatmulDesc_t desc;
+    cublasLtMatmulDesc_t desc, desc_e4m3;
     cublasLtMatrixLayout_t w, x, y;            /* y: of C and D */
     cublasLtMatmulPreference_t preference;
     void *workspace;
@@ -86,14 +90,29 @@ static cublasStatus_t make_preference(struct cublaslt *lt)
     return s;
 }
 
-static cublasStatus_t make_parts(struct cublaslt *lt)
+static cublasStatus_t make_desc(struct cublaslt *lt, cublasLtMatmulDesc_t *desc)
 {
     int32_t transposed = CUBLAS_OP_T;
+    cublasStatus_t s = lt->MatmulDescCreate(desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    return s ? s : lt->MatmulDescSetAttribute(*desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+}
+
+static cublasStatus_t make_descs(struct cublaslt *lt)
+{
+    int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    cublasStatus_t s = make_desc(lt, &lt->desc);
+    if (!s)
+        s = make_desc(lt, &lt->desc_e4m3);
+    if (!s)
+        s = lt->MatmulDescSetAttribute(lt->desc_e4m3, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode);
+    return s ? s : lt->MatmulDescSetAttribute(lt->desc_e4m3, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode);
+}
+
+static cublasStatus_t make_parts(struct cublaslt *lt)
+{
     cublasStatus_t s = lt->Create(&lt->handle);
     if (!s)
-        s = lt->MatmulDescCreate(&lt->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    if (!s)
-        s = lt->MatmulDescSetAttribute(lt->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+        s = make_descs(lt);
     cublasLtMatrixLayout_t *const layouts[] = { &lt->w, &lt->x, &lt->y };
     for (int i = 0; i < 3 && !s; i++)
         s = lt->MatrixLayoutCreate(layouts[i], CUDA_R_16BF, 1, 1, 1);
@@ -126,6 +145,8 @@ void cublaslt_close(struct cuda_device *d)
             lt->MatrixLayoutDestroy(layouts[i]);
     if (lt->desc)
         lt->MatmulDescDestroy(lt->desc);
+    if (lt->desc_e4m3)
+        lt->MatmulDescDestroy(lt->desc_e4m3);
     if (lt->handle)
         lt->Destroy(lt->handle);
     free(lt);
@@ -140,10 +161,31 @@ static void need(const struct cuda_device *d, const struct linear *op, const cha
             d->lt->GetStatusString(s), op->x.rows, op->x.cols, op->y.cols);
 }
 
+static bool is_e4m3(const struct linear *op)
+{
+    return op->w->dtype == DTYPE_E4M3;
+}
+
+/* What the epilogue wants the bias to be. */
+static enum dtype bias_type(const struct linear *op)
+{
+    return is_e4m3(op) ? DTYPE_BF16 : op->y.dtype;
+}
+
+static bool rounds_bias(const struct linear *op)
+{
+    return op->bias && bias_type(op) == DTYPE_BF16;
+}
+
+static cublasLtMatmulDesc_t desc_of(const struct cuda_device *d, const struct linear *op)
+{
+    return is_e4m3(op) ? d->lt->desc_e4m3 : d->lt->desc;
+}
+
 /* A dense matrix of [cols, rows] as we have it. */
 static void describe(struct cuda_device *d, const struct linear *op, cublasLtMatrixLayout_t l, enum dtype dtype, uint64_t rows, uint64_t cols)
 {
-    uint32_t type = dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    uint32_t type = dtype == DTYPE_BF16 ? CUDA_R_16BF : dtype == DTYPE_E4M3 ? CUDA_R_8F_E4M3 : CUDA_R_32F;
     int64_t ld = (int64_t)rows;
     const struct { cublasLtMatrixLayoutAttribute_t name; const void *value; size_t size; } a[] = {
         { CUBLASLT_MATRIX_LAYOUT_TYPE, &type, sizeof type }, { CUBLASLT_MATRIX_LAYOUT_ROWS, &rows, sizeof rows },
@@ -155,21 +197,30 @@ static void describe(struct cuda_device *d, const struct linear *op, cublasLtMat
 
 static void describe_all(struct cuda_device *d, const struct linear *op, uint32_t n)
 {
-    describe(d, op, d->lt->w, DTYPE_BF16, op->x.cols, op->y.cols);
-    describe(d, op, d->lt->x, DTYPE_BF16, op->x.cols, n);
+    describe(d, op, d->lt->w, op->w->dtype, op->x.cols, op->y.cols);
+    describe(d, op, d->lt->x, op->w->dtype, op->x.cols, n);
     describe(d, op, d->lt->y, op->y.dtype, op->y.cols, n);
 }
 
 static void describe_bias(struct cuda_device *d, const struct linear *op, const void *bias)
 {
     uint32_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    int32_t type = op->y.dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    int32_t type = bias_type(op) == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
     const struct { cublasLtMatmulDescAttributes_t name; const void *value; size_t size; } a[] = {
         { CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue }, { CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias },
         { CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type },
     };
     for (size_t i = 0; i < sizeof a / sizeof *a; i++)
-        need(d, op, "the bias", d->lt->MatmulDescSetAttribute(d->lt->desc, a[i].name, a[i].value, a[i].size));
+        need(d, op, "the bias", d->lt->MatmulDescSetAttribute(desc_of(d, op), a[i].name, a[i].value, a[i].size));
+}
+
+static void describe_scales(struct cuda_device *d, const struct linear *op, const float *x_scale)
+{
+    const struct { cublasLtMatmulDescAttributes_t name; const float *value; } a[] = {
+        { CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, op->w->scale }, { CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, x_scale },
+    };
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+        need(d, op, "the scales", d->lt->MatmulDescSetAttribute(d->lt->desc_e4m3, a[i].name, &a[i].value, sizeof a[i].value));
 }
 
 /* To a multiple of 16, and to a quarter of the power of two below: about 40 numbers up to 16384. */
@@ -186,7 +237,7 @@ static void make_plan(struct cuda_device *d, const struct linear *op, struct pla
     cublasLtMatmulHeuristicResult_t found;
     int n = 0;
     describe_all(d, op, key->n);
-    cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, lt->desc, lt->w, lt->x, lt->y, lt->y, lt->preference, 1, &found, &n);
+    cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, desc_of(d, op), lt->w, lt->x, lt->y, lt->y, lt->preference, 1, &found, &n);
     need(d, op, "choosing an algorithm", s ? s : n ? found.state : CUBLAS_STATUS_NOT_SUPPORTED);
     *p = (struct plan){ *key, found.algo };
 }
@@ -195,7 +246,7 @@ static void make_plan(struct cuda_device *d, const struct linear *op, struct pla
 static const struct plan *find_plan(struct cuda_device *d, const struct linear *op)
 {
     struct key key = { round_rows(op->x.rows), op->x.cols, op->y.cols,
-                       (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) };
+                       (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) | (is_e4m3(op) ? E4M3 : 0) };
     size_t hash = hash_bytes(&key, sizeof key, 0);
     struct plan *p;
     for (size_t i = 0; i < N_PROBE; i++) {
@@ -213,9 +264,23 @@ static const struct plan *find_plan(struct cuda_device *d, const struct linear *
 
 /* ---- the product ---- */
 
+/* Scratch memory: x in e4m3 [n, n_in], its scales [n], the bias in bf16 [n_out], each if there is one. */
+struct scratch { size_t scale, bias, size; };
+
+static struct scratch lay_out(const struct linear *op)
+{
+    struct scratch s = { 0 };
+    if (is_e4m3(op)) {
+        s.scale = (size_t)op->x.rows * op->x.cols;
+        s.bias = s.scale + (op->x.rows * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    s.size = s.bias + (rounds_bias(op) ? op->y.cols * sizeof(uint16_t) : 0);
+    return s;
+}
+
 size_t cuda_linear_scratch(const struct linear *op)
 {
-    return op->bias && op->y.dtype == DTYPE_BF16 ? op->y.cols * sizeof(uint16_t) : 0;
+    return lay_out(op).size;
 }
 
 static void check(const struct linear *op)
@@ -227,22 +292,40 @@ static void check(const struct linear *op)
     CHECK((uintptr_t)op->x.data % ALIGN == 0 && (uintptr_t)op->y.data % ALIGN == 0 && (uintptr_t)r->data % ALIGN == 0);
 }
 
+/* x and bias as the product takes them, made in scratch memory where they are not so. */
+static cudaError_t prepare(struct cuda_device *d, const struct linear *op, const void **x, const void **bias)
+{
+    char *scratch = d->scratch.data;
+    struct scratch at = lay_out(op);
+    cudaError_t e = cudaSuccess;
+    *x = op->x.data;
+    *bias = op->bias;
+    CHECK(d->scratch.size >= at.size);
+    if (rounds_bias(op)) {
+        e = cuda_cast(d, op->bias, (uint16_t *)(scratch + at.bias), op->y.cols);
+        *bias = scratch + at.bias;
+    }
+    if (is_e4m3(op) && !e) {
+        e = cuda_quantise(d, &op->x, (uint8_t *)scratch, (float *)(scratch + at.scale));
+        describe_scales(d, op, (const float *)(scratch + at.scale));
+        *x = scratch;
+    }
+    return e;
+}
+
 cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op)
 {
     struct cublaslt *lt = d->lt;
-    const void *bias = op->bias;
-    cudaError_t e = cudaSuccess;
+    const void *x, *bias, *c = op->residual.data ? op->residual.data : op->y.data;
     check(op);
-    if (bias && op->y.dtype == DTYPE_BF16) {
-        e = cuda_cast(d, op->bias, d->scratch.data, op->y.cols);
-        bias = d->scratch.data;
-    }
+    cudaError_t e = prepare(d, op, &x, &bias);
+    if (e)
+        return e;
     describe_bias(d, op, bias);
     const struct plan *p = find_plan(d, op);
     describe_all(d, op, op->x.rows);
     float alpha = 1, beta = op->residual.data ? 1 : 0;
-    const void *c = op->residual.data ? op->residual.data : op->y.data;
-    need(d, op, "cublasLtMatmul", lt->Matmul(lt->handle, lt->desc, &alpha, op->w->data, lt->w, op->x.data, lt->x, &beta, c, lt->y, op->y.data,
-                                             lt->y, &p->algo, lt->workspace, WORKSPACE, d->stream));
-    return e;
+    need(d, op, "cublasLtMatmul", lt->Matmul(lt->handle, desc_of(d, op), &alpha, op->w->data, lt->w, x, lt->x, &beta, c, lt->y, op->y.data, lt->y,
+                                             &p->algo, lt->workspace, WORKSPACE, d->stream));
+    return cudaSuccess;
 }

@@ -137,10 +137,58 @@ static void upload_bf16(struct cuda_device *d, uint16_t *dst, const struct tenso
     }
 }
 
+/* The rows of t from `row` of w on, by way of scratch memory: quantised where all of a row is at hand. */
+static void upload_e4m3(struct cuda_device *d, struct weight *w, uint32_t row, const struct tensor *t)
+{
+    enum dtype type = t->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    size_t row_size = t->cols * dtype_size(type);
+    uint32_t most = (uint32_t)(CUDA_PIECE / row_size);
+    CHECK(most);
+    void *there = cuda_grow(d, &d->scratch, CUDA_PIECE);
+    for (uint32_t at = 0, m; at < t->rows; at += m) {
+        m = t->rows - at < most ? t->rows - at : most;
+        const char *from = (const char *)t->data + (size_t)at * t->cols * dtype_size(t->dtype);
+        void *staged = stage(d, m * row_size);
+        if (type == DTYPE_BF16)
+            memcpy(staged, from, m * row_size);
+        else
+            num_to_f32(staged, from, t->dtype, (size_t)m * t->cols);
+        copy_up(d, there, staged, m * row_size);
+        struct tensor x = { there, type, m, t->cols };
+        cuda_need(d, "quantising weights", cuda_quantise(d, &x, (uint8_t *)w->data + (size_t)(row + at) * t->cols, w->scale + row + at));
+    }
+}
+
+/* What cuBLASLt multiplies in fp8 with a scale a row: its documentation, "Outer Vector Scaling for FP8 Data Types" and
+ * "cublasLtMatmul". */
+static int check_e4m3(const struct cuda_device *d, const struct weight *w)
+{
+    if (d->capability != 90)
+        return err_set("device \"%s\": its compute capability is %d.%d, and fp8 weights need 9.0; give --weight-dtype bf16", d->base.name,
+                       d->capability / 10, d->capability % 10);
+    if (w->n_in % 16 || w->n_out % 16)
+        return err_set("fp8 weights need rows and columns that are multiples of 16, not [%u, %u]; give --weight-dtype bf16", w->n_out, w->n_in);
+    return 0;
+}
+
+static void pack(struct cuda_device *d, struct weight *w, const struct tensor *parts, int n_part)
+{
+    size_t n = (size_t)w->n_out * w->n_in;
+    bool e4m3 = w->dtype == DTYPE_E4M3;
+    w->size = n * dtype_size(w->dtype) + (e4m3 ? w->n_out * sizeof *w->scale : 0);
+    w->data = reserve(d, w->size, "a matrix of weights");
+    w->scale = e4m3 ? (float *)((char *)w->data + n) : NULL;
+    for (uint32_t i = 0, row = 0; i < (uint32_t)n_part; row += parts[i++].rows)
+        if (e4m3)
+            upload_e4m3(d, w, row, &parts[i]);
+        else
+            upload_bf16(d, (uint16_t *)w->data + (size_t)row * w->n_in, &parts[i]);
+}
+
 struct weight *cuda_weight_pack(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype)
 {
-    if (dtype != DTYPE_BF16) {
-        err_set("device \"%s\" holds weights in bf16, not in \"%s\"; give --weight-dtype bf16", d->name, dtype_name(dtype));
+    if (dtype != DTYPE_BF16 && dtype != DTYPE_E4M3) {
+        err_set("device \"%s\" holds weights in bf16 or fp8, not in \"%s\"; give --weight-dtype bf16 or fp8", d->name, dtype_name(dtype));
         return NULL;
     }
     struct weight *w = mem_alloc(sizeof *w);
@@ -150,11 +198,11 @@ struct weight *cuda_weight_pack(struct device *d, const struct tensor *parts, in
         w->n_out += parts[i].rows;
     }
     CHECK(w->n_out && w->n_in);
-    w->size = (size_t)w->n_out * w->n_in * sizeof(uint16_t);
-    w->data = reserve(cuda_of(d), w->size, "a matrix of weights");
-    uint16_t *at = w->data;
-    for (int i = 0; i < n_part; at += (size_t)parts[i].rows * w->n_in, i++)
-        upload_bf16(cuda_of(d), at, &parts[i]);
+    if (dtype == DTYPE_E4M3 && check_e4m3(cuda_of(d), w)) {
+        free(w);
+        return NULL;
+    }
+    pack(cuda_of(d), w, parts, n_part);
     return w;
 }
 
@@ -181,8 +229,8 @@ size_t cuda_kv_block_size(struct device *d, const struct kv_shape *s)
 
 struct kv *cuda_kv_open(struct device *d, const struct kv_shape *s)
 {
-    CHECK(s->dtype == DTYPE_BF16);
-    CHECK(s->block_size && s->block_size % 16 == 0 && s->d_head && s->d_head % 8 == 0);
+    CHECK(s->dtype == DTYPE_BF16 || s->dtype == DTYPE_E4M3);
+    CHECK(s->block_size && s->block_size % 16 == 0 && s->d_head && s->d_head % (s->dtype == DTYPE_BF16 ? 8 : 16) == 0);
     struct kv *kv = mem_alloc(sizeof *kv);
     *kv = (struct kv){ .shape = *s, .head_size = (size_t)s->block_size * s->d_head * dtype_size(s->dtype) };
     kv->size = s->n_block * cuda_kv_block_size(d, s);

@@ -1,13 +1,15 @@
-/* rows.cu - embed, norm, act and gather: row by row, and bound by memory, one read and one write of each element.
+/* rows.cu - embed, norm, quantise, act and gather: row by row, and bound by memory, one read and one write of each element.
  *
  * A thread does eight neighbouring elements at a time.  norm reads its row twice, the second time from the first cache; the
- * order of its sum depends on the width alone. */
+ * order of its sum depends on the width alone.  quantise does the same. */
 #include "base/err.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/prim.h"
 #include "kernels/cuda/vec8.h"
 
 #define LOG2_E 0x1.715476p+0f
+#define E4M3_MOST 448.0f
+#define LEAST 0x1p-126f        /* normal f32: its inverse is finite */
 
 enum { N_THREAD = 128, N_WARP = N_THREAD / 32, WARP_WIDTH = 1024 };
 
@@ -74,6 +76,42 @@ cudaError_t cuda_norm(struct cuda_device *d, const struct norm *op)
     if (op->x.cols <= WARP_WIDTH)
         return prim_launch(norm_kernel<true>, (op->x.rows + N_WARP - 1) / N_WARP, N_THREAD, 0, d->stream, *op);
     return prim_launch(norm_kernel<false>, op->x.rows, N_THREAD, 0, d->stream, *op);
+}
+
+/* x [n, d] bf16 or f32 -> y [n, d] e4m3 and scale [n]: y = x / scale, scale = max |x| / 448; rows as in norm. */
+template <bool WARP> static __global__ void __launch_bounds__(N_THREAD) quantise_kernel(struct tensor x, uint8_t *y, float *scale)
+{
+    SHARED(float, part, 32);
+    uint32_t row = WARP ? blockIdx.x * N_WARP + warp_id() : blockIdx.x, d = x.cols;
+    uint32_t thread = WARP ? lane_id() : threadIdx.x, n_thread = WARP ? 32 : N_THREAD;
+    if (row >= x.rows)
+        return;
+    size_t at = (size_t)row * d;
+    float v[8], most = 0;
+    EACH_EIGHT(i, thread, n_thread, d) {
+        load8(v, x.data, x.dtype, at + i, left8(i, d));
+        UNROLL for (int k = 0; k < 8; k++)
+            most = fmaxf(most, fabsf(v[k]));
+    }
+    float step = fmaxf(div_rn(WARP ? warp_max(most) : block_max(most, part), E4M3_MOST), LEAST), inv = div_rn(1, step);
+    EACH_EIGHT(i, thread, n_thread, d) {
+        load8(v, x.data, x.dtype, at + i, left8(i, d));
+        UNROLL for (int k = 0; k < 8; k++)
+            v[k] = mul_rn(v[k], inv);
+        store8(y, DTYPE_E4M3, at + i, left8(i, d), v);
+    }
+    if (thread == 0)
+        scale[row] = step;
+}
+
+cudaError_t cuda_quantise(struct cuda_device *d, const struct tensor *x, uint8_t *y, float *scale)
+{
+    CHECK(is_float(x));
+    if (!x->rows)
+        return cudaSuccess;
+    if (x->cols <= WARP_WIDTH)
+        return prim_launch(quantise_kernel<true>, (x->rows + N_WARP - 1) / N_WARP, N_THREAD, 0, d->stream, *x, y, scale);
+    return prim_launch(quantise_kernel<false>, x->rows, N_THREAD, 0, d->stream, *x, y, scale);
 }
 
 /* x / (1 + e^-x) */

@@ -31,6 +31,7 @@ struct facts {
     uint64_t n_params, n_tensor, file_bytes;
     uint64_t bf16_bytes, int8_bytes, kv_bytes_per_token;
     uint64_t n_seq, seq_tokens, kv_bytes, total_bf16_bytes, total_int8_bytes;
+    uint64_t fp8_bytes, kv_fp8_bytes_per_token, total_fp8_bytes;
     const char *eos;
     uint64_t tokenizer_n_vocab;        /* 0: none */
     const char *tokenizer;             /* for people: how many tokens, or why there is none */
@@ -46,7 +47,8 @@ static const struct column columns[] = {
     FACT(n_params, COLUMN_U64), FACT(n_tensor, COLUMN_U64), FACT(weight_types, COLUMN_TEXT), FACT(file_bytes, COLUMN_U64),
     FACT(bf16_bytes, COLUMN_U64), FACT(int8_bytes, COLUMN_U64), FACT(kv_bytes_per_token, COLUMN_U64), FACT(n_seq, COLUMN_U64),
     FACT(seq_tokens, COLUMN_U64), FACT(kv_bytes, COLUMN_U64), FACT(total_bf16_bytes, COLUMN_U64), FACT(total_int8_bytes, COLUMN_U64),
-    FACT(tokenizer_n_vocab, COLUMN_U64), {0},
+    FACT(tokenizer_n_vocab, COLUMN_U64), FACT(fp8_bytes, COLUMN_U64), FACT(kv_fp8_bytes_per_token, COLUMN_U64),
+    FACT(total_fp8_bytes, COLUMN_U64), {0},
 };
 
 static void tell_shape(struct facts *f, const struct model_config *c)
@@ -69,6 +71,9 @@ static void tell_memory(struct facts *f, const struct model_config *c, const str
     f->kv_bytes = f->n_seq * f->seq_tokens * f->kv_bytes_per_token;
     f->total_bf16_bytes = f->bf16_bytes + f->kv_bytes;
     f->total_int8_bytes = f->int8_bytes + f->kv_bytes;
+    f->fp8_bytes = config_packed_bytes(c, DTYPE_E4M3);
+    f->kv_fp8_bytes_per_token = config_kv_bytes(c, DTYPE_E4M3);
+    f->total_fp8_bytes = f->fp8_bytes + f->n_seq * f->seq_tokens * f->kv_fp8_bytes_per_token;
 }
 
 /* What the files hold: the types that occur ("BF16, F32") and the bytes. */
@@ -145,10 +150,11 @@ static void print_facts(const struct facts *f)
     printf("parameters   %.2f million\n", (double)f->n_params * 1e-6);
     if (f->n_tensor)
         printf("files        %s: %llu tensors of %s\n", size_text(f->file_bytes), (unsigned long long)f->n_tensor, f->weight_types);
-    printf("weights      %s packed in bf16, %s in int8\n", size_text(f->bf16_bytes), size_text(f->int8_bytes));
-    printf("KV           %s a token in bf16\n", size_text(f->kv_bytes_per_token));
-    printf("memory       %llu sequences of %llu tokens: KV %s; with the weights %s in bf16, %s in int8\n", (unsigned long long)f->n_seq,
-           (unsigned long long)f->seq_tokens, size_text(f->kv_bytes), size_text(f->total_bf16_bytes), size_text(f->total_int8_bytes));
+    printf("weights      %s packed in bf16, %s in int8, %s in fp8\n", size_text(f->bf16_bytes), size_text(f->int8_bytes), size_text(f->fp8_bytes));
+    printf("KV           %s a token in bf16, %s in fp8\n", size_text(f->kv_bytes_per_token), size_text(f->kv_fp8_bytes_per_token));
+    printf("memory       %llu sequences of %llu tokens: KV %s; with the weights %s in bf16, %s in int8, %s all in fp8\n", (unsigned long long)f->n_seq,
+           (unsigned long long)f->seq_tokens, size_text(f->kv_bytes), size_text(f->total_bf16_bytes), size_text(f->total_int8_bytes),
+           size_text(f->total_fp8_bytes));
     if (f->tokenizer)
         printf("tokenizer    %s\n", f->tokenizer);
 }

@@ -31,7 +31,7 @@ struct run_opts {
     const char *model, *output, *errors, *results, *device;
     bool ordered, quiet, no_prefix_cache, ignore_eos, token_ids, metrics;
     int64_t threads, max_seqs, max_step_tokens, kv_memory, kv_blocks, block_size, limit, seed;
-    int compute, weight_dtype, order, log_level;
+    int compute, weight_dtype, kv_dtype, order, log_level;
     double price;
     int64_t max_tokens, min_tokens, top_k, n, logprobs;
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
@@ -53,8 +53,9 @@ const struct opt run_options[] = {
     {.help = "Device and memory"},
     {"device", 0, OPT_TEXT, "auto|cpu|cuda:N", AT(device), "auto", "where to compute", NULL, 0, 0},
     {"threads", 't', OPT_INT, "N", AT(threads), NULL, "threads of the CPU device (default: all cores)", NULL, 1, 1024},
-    {"compute", 0, OPT_CHOICE, NULL, AT(compute), "bf16", "type of activations and KV", "bf16|f32", 0, 0},
-    {"weight-dtype", 0, OPT_CHOICE, NULL, AT(weight_dtype), "auto", "type of packed weights; auto is that of --compute; int8 has a scale a row and quantises activations too", "auto|bf16|f32|int8", 0, 0},
+    {"compute", 0, OPT_CHOICE, NULL, AT(compute), "bf16", "type of activations", "bf16|f32", 0, 0},
+    {"weight-dtype", 0, OPT_CHOICE, NULL, AT(weight_dtype), "auto", "type of packed weights; auto is that of --compute; int8 (CPU) and fp8 (CUDA) have a scale a row and quantise activations too", "auto|bf16|f32|int8|fp8", 0, 0},
+    {"kv-dtype", 0, OPT_CHOICE, NULL, AT(kv_dtype), "auto", "type of KV; auto is that of --compute; fp8_e4m3 (CUDA) takes half the memory", "auto|bf16|fp8_e4m3", 0, 0},
     {"kv-memory", 0, OPT_SIZE, "SIZE", AT(kv_memory), NULL, "memory for KV blocks, taken at the start (default: 4GiB, or half of what the weights leave if that is less; on CUDA 93 % of what weights and step buffers leave)", NULL, 1, 1e18},
     {"kv-blocks", 0, OPT_INT, "N", AT(kv_blocks), NULL, "number of KV blocks, instead of --kv-memory", NULL, 1, 1e9},
     {"block-size", 0, OPT_INT, "N", AT(block_size), "16", "tokens of a KV block, a multiple of 16", NULL, 16, 1024},
@@ -177,8 +178,27 @@ static const enum dtype compute_types[] = { DTYPE_BF16, DTYPE_F32 };
 
 static enum dtype weight_type(const struct run_opts *o)
 {
-    static const enum dtype types[] = { 0, DTYPE_BF16, DTYPE_F32, DTYPE_I8 };
+    static const enum dtype types[] = { 0, DTYPE_BF16, DTYPE_F32, DTYPE_I8, DTYPE_E4M3 };
     return o->weight_dtype ? types[o->weight_dtype] : compute_types[o->compute];
+}
+
+static enum dtype kv_type(const struct run_opts *o)
+{
+    static const enum dtype types[] = { 0, DTYPE_BF16, DTYPE_E4M3 };
+    return o->kv_dtype ? types[o->kv_dtype] : compute_types[o->compute];
+}
+
+/* Before the model is read: fp8 is the CUDA device's, and KV has no other type than that or the one of --compute. */
+static void check_types(const struct run *r)
+{
+    const struct run_opts *o = &r->opts;
+    bool cpu = strcmp(r->device->name, "cpu") == 0;
+    if (cpu && weight_type(o) == DTYPE_E4M3)
+        die("run: --weight-dtype: \"fp8\" needs a CUDA device; the CPU has \"int8\"");
+    if (cpu && kv_type(o) == DTYPE_E4M3)
+        die("run: --kv-dtype: \"fp8_e4m3\" needs a CUDA device; leave it out");
+    if (kv_type(o) == DTYPE_BF16 && r->device->compute != DTYPE_BF16)
+        die("run: --kv-dtype: \"bf16\" does not go with --compute %s; leave it out", dtype_name(r->device->compute));
 }
 
 static void name_model(struct run *r)
@@ -210,6 +230,7 @@ static void open_model(struct run *r)
     r->device = device_open(r->opts.device, compute_types[r->opts.compute], (int)r->opts.threads);
     if (!r->device)
         die("%s", err_text());
+    check_types(r);
     r->model = model_open(r->device, r->opts.model, weight_type(&r->opts), (uint64_t)r->opts.seed);
     if (!r->model)
         die("%s", err_text());
@@ -258,10 +279,12 @@ static void open_engine(struct run *r)
     struct engine_config c = {
         .max_seqs = (uint32_t)o->max_seqs, .max_step_tokens = (uint32_t)o->max_step_tokens, .block_size = (uint32_t)o->block_size,
         .n_block = (uint32_t)o->kv_blocks, .kv_memory = (size_t)o->kv_memory,
-        .prefix_cache = !o->no_prefix_cache, .order = (enum sched_order)o->order,
+        .kv_fp8 = kv_type(o) == DTYPE_E4M3, .prefix_cache = !o->no_prefix_cache, .order = (enum sched_order)o->order,
     };
     if (o->block_size % 16)
         die("run: --block-size: \"%lld\" is not a multiple of 16", (long long)o->block_size);
+    if (c.kv_fp8 && r->model->config.d_head % 16)
+        die("run: --kv-dtype: \"fp8_e4m3\" needs heads of a multiple of 16, those of this model have %u; leave it out", r->model->config.d_head);
     r->engine = engine_open(r->model, r->tokenizer, &c, &r->meter);
     if (!r->engine)
         die("%s", err_text());
@@ -350,17 +373,19 @@ static struct run_facts facts_of(struct run *r)
 {
     static const char *const orders[] = { "fcfs", "longest", "prefix" };
     enum dtype peak_type = r->model->weight_dtype;
+    bool measures = r->folder[0];                                  /* the peaks stand in the result files alone, and take a second each */
     struct gauge_sums gauge = gauge_close(r->meter.gauge);         /* before the peaks are measured */
     r->meter.gauge = NULL;
     return (struct run_facts){
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
-        .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .corpus = r->corpora[0],
-        .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
+        .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .kv_dtype = dtype_name(kv_type(&r->opts)),
+        .corpus = r->corpora[0], .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
         .load_s = r->load_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
-        .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(), .peak_flops = r->device->ops->peak_flops(r->device, peak_type),
-        .peak_bandwidth = r->device->ops->peak_bandwidth(r->device), .gauge = gauge,
+        .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(),
+        .peak_flops = measures ? r->device->ops->peak_flops(r->device, peak_type) : (double)NAN,
+        .peak_bandwidth = measures ? r->device->ops->peak_bandwidth(r->device) : (double)NAN, .gauge = gauge,
     };
 }
 

@@ -86,7 +86,8 @@ static int configure(struct engine *e, const struct engine_config *c)
         .window = 4 * max_seqs > MIN_WINDOW ? 4 * max_seqs : MIN_WINDOW, .order = c->order,
     };
     e->kv_shape = (struct kv_shape){
-        .n_layer = m->n_layer, .block_size = c->block_size, .n_kv_head = m->n_kv_head, .d_head = m->d_head, .dtype = e->device->compute,
+        .n_layer = m->n_layer, .block_size = c->block_size, .n_kv_head = m->n_kv_head, .d_head = m->d_head,
+        .dtype = c->kv_fp8 ? DTYPE_E4M3 : e->device->compute,
     };
     return choose_blocks(e, c);
 }

@@ -19,6 +19,7 @@ struct engine_config {
     uint32_t block_size;           /* tokens; a multiple of 16 */
     uint32_t n_block;              /* 0: as many as kv_memory holds and can be of use */
     size_t   kv_memory;            /* bytes */
+    bool     kv_fp8;               /* KV in e4m3, where the device has that and heads are a multiple of 16; else in its compute type */
     bool     prefix_cache;
     enum sched_order order;
     bool     ahead;                /* keep one step in flight on a device that does not ask for it, too */

@@ -10,7 +10,7 @@
 
 /* What the run was: given by the command. */
 struct run_facts {
-    const char *model, *family, *device, *device_text, *compute, *weight_dtype, *corpus, *order;
+    const char *model, *family, *device, *device_text, *compute, *weight_dtype, *kv_dtype, *corpus, *order;
     double   price_usd_per_h;          /* NaN: none known */
     const char *price_source;
     double   load_s, warmup_s;

@@ -153,11 +153,13 @@ uint64_t config_params(const struct model_config *c)
 uint64_t config_packed_bytes(const struct model_config *c, enum dtype weight)
 {
     struct random_model r;
-    uint64_t sum = 0, row_extra = weight == DTYPE_I8 ? 8 : 0;      /* int8: a scale and a sum for each row */
+    uint64_t sum = 0;
     random_open(&r, c, 0);
     for (size_t i = 0; i < r.n; i++) {
         const struct tensor_info *t = &r.infos[i];
-        sum += t->n_dim == 1 ? t->dim[0] * sizeof(float) : t->dim[0] * (t->dim[1] * dtype_size(weight) + row_extra);
+        enum dtype type = weight == DTYPE_E4M3 && t->dim[0] == c->n_vocab ? DTYPE_BF16 : weight;   /* embedding and head */
+        uint64_t row_extra = type == DTYPE_I8 ? 8 : type == DTYPE_E4M3 ? 4 : 0;        /* int8: a scale and a sum for each row, e4m3: a scale */
+        sum += t->n_dim == 1 ? t->dim[0] * sizeof(float) : t->dim[0] * (t->dim[1] * dtype_size(type) + row_extra);
     }
     random_close(&r);
     return sum;

@@ -25,6 +25,7 @@ struct loader {
     struct tensors *file;               /* NULL: random */
     struct random_model random;
     const char *prefix;                 /* of all names but lm_head: "model." or "" */
+    enum dtype dtype;                   /* to pack the next matrices in */
     struct part parts[MAX_PART];
 };
 
@@ -112,7 +113,7 @@ static int load_matrix(struct loader *l, struct weight **out, const char *prefix
             return got < 0 ? -1 : missing(l, prefix, wants[i].name);
         parts[i] = (struct tensor){ (void *)p->data, p->info->dtype, wants[i].rows, wants[i].cols };
     }
-    *out = d->ops->weight_pack(d, parts, n, l->m->weight_dtype);
+    *out = d->ops->weight_pack(d, parts, n, l->dtype);
     for (int i = 0; i < n; i++)
         part_release(l, &l->parts[i]);
     if (!*out)
@@ -206,13 +207,15 @@ static bool is_tied(const struct loader *l)
            memcmp(head->data, embed->data, head->size) == 0;
 }
 
-/* The embedding and the head first: they are the largest, and what holds them on the way is given back before the rest. */
+/* The embedding and the head first: they are the largest, and what holds them on the way is given back before the rest.
+ * Beside fp8 weights they stay bf16. */
 static int load_ends(struct loader *l)
 {
     struct model *m = l->m;
     const struct model_config *c = &m->config;
     const struct want embed = { "embed_tokens.weight", c->n_vocab, c->d_model }, head = { "lm_head.weight", c->n_vocab, c->d_model };
     const struct want norm = { "norm.weight", c->d_model, 0 };
+    l->dtype = m->weight_dtype == DTYPE_E4M3 ? DTYPE_BF16 : m->weight_dtype;
     if (need_vector(l, &m->norm_final, l->prefix, &norm) != 0 || load_matrix(l, &m->embed, l->prefix, &embed, 1) != 0)
         return -1;
     m->config.tied = is_tied(l);
@@ -221,6 +224,7 @@ static int load_ends(struct loader *l)
     else if (load_matrix(l, &m->lm_head, "", &head, 1) != 0)
         return -1;
     own_free(l);
+    l->dtype = m->weight_dtype;
     return 0;
 }
 

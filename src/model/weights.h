@@ -27,8 +27,8 @@ struct model {
     size_t weight_bytes;                   /* packed */
 };
 
-/* path: a Hugging Face folder, or "random:SHAPE" (seed: of its weights).  weight_dtype f32, bf16 or int8.
- * NULL: err_text() names the file and tensor. */
+/* path: a Hugging Face folder, or "random:SHAPE" (seed: of its weights).  weight_dtype f32, bf16, int8 or e4m3, as the
+ * device has them; beside e4m3 embedding and head are bf16.  NULL: err_text() names the file and tensor. */
 struct model *model_open(struct device *d, const char *path, enum dtype weight_dtype, uint64_t seed);
 void          model_close(struct model *m);
 
