@@ -19,7 +19,6 @@ jq -e '.device == "cuda:0" and .device_text == "emulated GPU, 4 multiprocessors,
     and .power_mean_w == 350.5 and .clock_min_mhz == 1980 and .clock_mean_mhz == 1980 and .throttle_reasons == "power; heat" and .memory_used_max_bytes > 0' \
     "$to/cuda/summary.json" >/dev/null || { jq . "$to/cuda/summary.json"; exit 1; }
 
-
 # The steps hold readings of the device, a few; those of the CPU none.
 readings() { awk -F, 'NR > 1 && $15 == want && $16 != "" && $17 > 0 { n++ } END { print n + 0 }' want=350.5 "$to/$1/steps.csv"; }
 n=$(readings cuda) all=$(wc -l <"$to/cuda/steps.csv")
