@@ -1,4 +1,4 @@
-# make [CUDA=no] | make test | make asan | make tsan | make bench | make man | make install PREFIX= DESTDIR= | make clean
+# make [CUDA=no] | make test | make asan | make tsan | make bench | make gpu | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 OPT     ?= -O2
 PREFIX  ?= /usr/local
@@ -39,7 +39,7 @@ LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out tests/test_cuda.c,$(wildcard tests/test_*.c)))
 BIN   := $(BUILD)/tokmill
 
-.PHONY: all test asan tsan bench man install clean
+.PHONY: all test asan tsan bench gpu man install clean
 .SECONDARY:
 all: $(BIN)
 
@@ -52,10 +52,13 @@ $(call emu_program,test_cuda_rows,tests/cudaemu/test_rows.c kernels/cuda/rows.cu
 $(call emu_program,test_cuda_sample,tests/cudaemu/test_sample.c kernels/cuda/sample.cu,$(EMU_REST))
 $(call emu_program,test_cuda_attention,tests/cudaemu/test_attention.c kernels/cuda/attention.cu kernels/cuda/prefill.cu kernels/cuda/decode.cu,$(EMU_REST))
 
-# The whole program, its CUDA device on the emulation.
-test: $(if $(SANITIZE),,$(BUILD)/cudaemu/tokmill)
-$(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
-	@$(CXX) -o $@ $^ $(LIBS) $(EMU_LIBS)
+# The whole program, its CUDA device on the emulation; and the measuring of ops that `make gpu` does.
+EMULATED := $(addprefix $(BUILD)/cudaemu/,tokmill perf_cuda)
+test: $(if $(SANITIZE),,$(EMULATED))
+$(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o
+$(BUILD)/cudaemu/perf_cuda: $(BUILD)/cudaemu/plain/tests/perf_cuda.o
+$(EMULATED): $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
+	@$(CXX) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(EMU_LIBS)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
@@ -106,6 +109,16 @@ THREADED := test_pool test_device test_sample test_linear test_forward test_engi
 # Tokens a second on the Qwen3-0.6B shape, beside the machine's measured peaks.
 bench: $(BIN)
 	@tests/bench.sh $(BUILD)
+
+# On a machine with a GPU, in at most 9 minutes: the table of ops against its reference, the embedded default, and how fast all
+# of it is; results/gpu-DATE/.  test_cuda is the suite's, on the GPU instead of the emulation.
+gpu:
+	@tests/gpu.sh $(BUILD)
+$(BUILD)/gpu/test_cuda: $(BUILD)/tests/gpu.o
+$(BUILD)/gpu/%: $(BUILD)/tests/%.o $(BUILD)/libtokmill.a
+	@mkdir -p $(@D)
+	@$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -lcmocka
+$(BUILD)/tests/test_cuda.o $(BUILD)/tests/perf_cuda.o: CFLAGS += -isystem $(CUDA)/include
 
 # The committed manual page and completion, made anew from the tables (needs scdoc).
 man: $(BIN)

@@ -7,7 +7,7 @@
 
 #include "tests/tensors.h"
 
-static void kv_spoil(struct kv *kv);       /* of the device under test: NaN in every type */
+static void kv_spoil(struct device *d, struct kv *kv);       /* of the device under test: NaN in every type */
 
 /* ---- norm, act, gather ---- */
 
@@ -356,7 +356,7 @@ static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t
     struct batch *b = mem_alloc(sizeof *b);
     struct rng r;
     rng_init(&r, seed);
-    kv_spoil(kv);
+    kv_spoil(d, kv);
     batch_init(b, &r);
     while (batch_fill(b, c, &r, plan))
         if (b->step.n_tok) {

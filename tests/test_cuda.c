@@ -1,6 +1,6 @@
 /* The CUDA device through its door, on the emulation (tests/cudaemu): memory, weights, products and the table of ops against
  * the same references as the CPU device, in several schedules; and what goes wrong, with what is said then.
- * With a name, which may hold *: those tests only. */
+ * With a name, which may hold *: those tests only.  make gpu runs it on a GPU, with tests/gpu.c in place of the emulation. */
 #define _POSIX_C_SOURCE 200809L     /* pipe, fork */
 #include <sys/wait.h>
 #include <unistd.h>
@@ -257,9 +257,9 @@ static void plans_test(void **state)
 
 /* ---- the other ops ---- */
 
-static void kv_spoil(struct kv *kv)
+static void kv_spoil(struct device *d, struct kv *kv)
 {
-    (void)kv;               /* device memory is NaN at first */
+    assert_false(cudaMemsetAsync(kv->data, 0xff, kv->size, cuda_of(d)->stream));
 }
 
 static void attention_case(const struct shape *s, size_t n)
@@ -429,14 +429,18 @@ EVERYWHERE(logprob)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(open_test), cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test),
-        cmocka_unit_test(weight_e4m3_test), cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test), cmocka_unit_test(act_test),
-        cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test),
-        cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test), cmocka_unit_test(ceilings_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test),
-        cmocka_unit_test(faults_test),
+        cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test), cmocka_unit_test(weight_e4m3_test),
+        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test),
+        cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test),
+        cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
+        cmocka_unit_test(ceilings_test),
+    };
+    const struct CMUnitTest of_emulation[] = {         /* what it says of itself, and faults on demand */
+        cmocka_unit_test(open_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
     };
     plain = emu_get();
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return plain.n_device ? failed + cmocka_run_group_tests(of_emulation, NULL, NULL) : failed;
 }

@@ -10,8 +10,9 @@
 #include "tests/cases.h"
 #include "tests/devices.h"
 
-static void kv_spoil(struct kv *kv)
+static void kv_spoil(struct device *d, struct kv *kv)
 {
+    (void)d;
     memset(kv->words, 0xff, kv->size);
 }
 

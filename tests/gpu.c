@@ -1,0 +1,17 @@
+/* tests/cudaemu/control.h on a real GPU, for test_cuda: there is one way of running, and nothing is counted. */
+#include "tests/cudaemu/control.h"
+
+struct emu_options emu_get(void)
+{
+    return (struct emu_options){ 0 };
+}
+
+void emu_set(const struct emu_options *o)
+{
+    (void)o;
+}
+
+size_t emu_allocated(void)
+{
+    return 0;
+}
