@@ -136,18 +136,13 @@ fi
 whole 0.6B-mix 60 "$small" small-mix 2 2
 whole 0.6B-128-128 60 "$small" small-short 2 2
 whole 8B-128-128 90 "$large" large-short 2 2
-help=$("$tokmill" run --help)
-if echo "$help" | grep -q 'fp8'; then
-    whole 0.6B-mix-fp8kv 60 "$small" small-mix 2 1 --kv-dtype fp8_e4m3
-    whole 8B-128-128-fp8 90 "$large" large-short 1 2 --weight-dtype fp8
-    whole 8B-128-128-fp8-fp8kv 90 "$large" large-short 1 1 --weight-dtype fp8 --kv-dtype fp8_e4m3
-fi
+whole 0.6B-mix-fp8kv 60 "$small" small-mix 2 1 --kv-dtype fp8_e4m3
+whole 8B-128-128-fp8 90 "$large" large-short 1 2 --weight-dtype fp8
+whole 8B-128-128-fp8-fp8kv 90 "$large" large-short 1 1 --weight-dtype fp8 --kv-dtype fp8_e4m3
 whole 0.6B-1024-1024 100 "$small" small-long 2 2
 whole 8B-1024-1024 120 "$large" large-long 2 2
-if echo "$help" | grep -q 'fp8'; then
-    whole 8B-1024-1024-fp8 100 "$large" large-long 1 2 --weight-dtype fp8
-    whole 8B-1024-1024-fp8-fp8kv 100 "$large" large-long 1 1 --weight-dtype fp8 --kv-dtype fp8_e4m3
-fi
+whole 8B-1024-1024-fp8 100 "$large" large-long 1 2 --weight-dtype fp8
+whole 8B-1024-1024-fp8-fp8kv 100 "$large" large-long 1 1 --weight-dtype fp8 --kv-dtype fp8_e4m3
 rm -f "$to"/*.jsonl "$to"/*.lengths "$to/torch.py"
 say "$(($(date +%s) - begin)) s; all of it in $to/"
 exit $failed
