@@ -114,7 +114,7 @@ whole() {
     shift 6
     part "$name" "$limit" "$tokmill" run -q -m "$model" --device cuda:0 --no-prefix-cache $sizes "$@" --results "$to/$name" -o /dev/null "$to/$lines.jsonl" || return
     summary=$to/$name/summary.json
-    rate=$(get output_tokens_per_s "$summary") s=$(awk -f tests/roofline.awk -v bw="$(ceiling read)" -v f="$(ceiling bf16)" -v wb="$wb" -v kb="$kb" -v memory="$(get kv_bytes "$summary")" \
+    rate=$(get output_tokens_per_s "$summary") s=$(awk -f tests/roofline.awk -v bw="$(ceiling read)" -v f="$(ceiling bf16)" -v f8="$(ceiling fp8)" -v wb="$wb" -v kb="$kb" -v memory="$(get kv_bytes "$summary")" \
         -v max_seqs="$(get max_seqs "$summary")" "$to/inspect-$(basename "$model").txt" "$to/$lines.lengths")
     say "$(awk -v name="$name" -v rate="$rate" -v s="$s" -v load="$(get load_s "$summary")" -v wall="$(get wall_s "$summary")" -v failed="$(get failed "$summary")" 'BEGIN {
         ratio = s > 0 ? sprintf("%.2f", rate / s) : "unknown"

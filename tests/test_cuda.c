@@ -312,6 +312,7 @@ static void ceilings_test(void **state)
     struct device *d = open_cuda();
     assert_true(d->ops->peak_flops(d, DTYPE_BF16) > 0);
     assert_true(isnan(d->ops->peak_flops(d, DTYPE_I8)));
+    assert_int_equal(isnan(d->ops->peak_flops(d, DTYPE_E4M3)) != 0, cuda_of(d)->capability != 90);
     assert_true(d->ops->peak_bandwidth(d) > 0);
     close_cuda(d);
 }

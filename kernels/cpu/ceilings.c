@@ -66,6 +66,8 @@ static double best_rate(struct cpu_device *cpu, struct measure *m, void (*job)(v
 double cpu_peak_flops(struct device *d, enum dtype dtype)
 {
     const struct vec_ceilings *vec = vec_ceilings(cpu_of(d)->tier);
+    if (dtype != DTYPE_F32 && dtype != DTYPE_BF16 && dtype != DTYPE_I8)
+        return (double)NAN;
     if (cpu_of(d)->tier == CPU_AMX && dtype != DTYPE_F32)
         vec = &vec_ceilings_amx;
     struct measure m = { .dots = dtype == DTYPE_I8 ? vec->i8 : dtype == DTYPE_BF16 ? vec->bf16 : vec->f32 };

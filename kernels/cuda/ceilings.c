@@ -43,7 +43,7 @@ static bool has_room(size_t size)
 
 /* [edge, edge] of random numbers, the same rows again and again: with zeros the product would take less power and so be
  * faster than real ones. */
-static struct weight *random_square(struct device *d, uint32_t edge)
+static struct weight *random_square(struct device *d, uint32_t edge, enum dtype dtype)
 {
     enum { N_ROW = 64 };
     struct rng r;
@@ -55,7 +55,7 @@ static struct weight *random_square(struct device *d, uint32_t edge)
     struct tensor *parts = mem_array(n, sizeof *parts);
     for (uint32_t i = 0; i < n; i++)
         parts[i] = (struct tensor){ rows, DTYPE_F32, N_ROW, edge };
-    struct weight *w = cuda_weight_pack(d, parts, (int)n, DTYPE_BF16);
+    struct weight *w = cuda_weight_pack(d, parts, (int)n, dtype);
     free(parts);
     free(rows);
     return w;
@@ -66,18 +66,20 @@ static cudaError_t product_round(struct cuda_device *d, void *arg)
     return cuda_linear(d, arg);
 }
 
-/* Of bf16 alone: the device multiplies nothing else. */
+/* Of bf16, and of fp8 where the device has it, with the quantising of x as in a run. */
 double cuda_peak_flops(struct device *base, enum dtype dtype)
 {
     struct cuda_device *d = cuda_of(base);
     uint32_t edge = (uint32_t)d->n_sm * EDGE_PER_SM;
-    if (dtype != DTYPE_BF16 || !has_room(3 * (size_t)edge * edge * sizeof(uint16_t)))
+    bool known = dtype == DTYPE_BF16 || (dtype == DTYPE_E4M3 && d->capability == 90);
+    if (!known || !has_room(4 * (size_t)edge * edge * sizeof(uint16_t)))
         return (double)NAN;
-    struct weight *w = random_square(base, edge), *x = random_square(base, edge);
-    void *y = cuda_alloc(base, w->size);
+    struct weight *w = random_square(base, edge, dtype), *x = random_square(base, edge, DTYPE_BF16);
+    void *y = cuda_alloc(base, x->size);
     struct linear op = { .x = { x->data, DTYPE_BF16, edge, edge }, .w = w, .y = { y, DTYPE_BF16, edge, edge } };
+    cuda_grow(d, &d->scratch, cuda_linear_scratch(&op));
     double s = best_time(d, product_round, &op);
-    cuda_free(base, y, w->size);
+    cuda_free(base, y, x->size);
     cuda_weight_free(base, w);
     cuda_weight_free(base, x);
     return 2.0 * edge * edge * edge / s;

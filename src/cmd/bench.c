@@ -34,6 +34,7 @@ int cmd_bench(int argc, char **argv)
     printf("device       %s: %s\n", d->name, d->text);
     print_peak("f32", d->ops->peak_flops(d, DTYPE_F32), "GFLOP/s");
     print_peak("bf16", d->ops->peak_flops(d, DTYPE_BF16), "GFLOP/s");
+    print_peak("fp8", d->ops->peak_flops(d, DTYPE_E4M3), "GFLOP/s");
     print_peak("int8", d->ops->peak_flops(d, DTYPE_I8), "Gop/s");
     print_peak("read", d->ops->peak_bandwidth(d), "GB/s");
     d->ops->close(d);
