@@ -5,7 +5,7 @@
 set -e
 cd "$(dirname "$0")"
 need="gcc libc6-dev make libzstd-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libdnnl-dev"
-[ "$1" != test ] || need="$need libcmocka-dev zstd jq scdoc g++ clang"
+[ "$1" != test ] || need="$need libcmocka-dev zstd jq scdoc g++ clang libclang-rt-14-dev"
 
 missing=""
 for p in $need; do
