@@ -238,7 +238,7 @@ static void scene_free(struct scene *c)
 }
 
 /* How a scene is run: which sequence takes how many tokens in each step, and where its blocks are. */
-enum plan { WHOLE, ONE_BY_ONE, RANDOM };
+enum pieces { WHOLE, ONE_BY_ONE, RANDOM };
 
 struct batch {
     struct step step;
@@ -282,7 +282,7 @@ static void batch_add(struct batch *b, const struct scene *c, uint32_t seq, uint
 }
 
 /* False when all is done. */
-static bool batch_fill(struct batch *b, const struct scene *c, struct rng *r, enum plan plan)
+static bool batch_fill(struct batch *b, const struct scene *c, struct rng *r, enum pieces plan)
 {
     uint32_t seqs[N_SEQ] = { 0, 1, 2, 3 };
     b->step = (struct step){ .pos = b->pos, .slot = b->slot, .seq_start = b->seq_start, .kv_len = b->kv_len,
@@ -347,7 +347,7 @@ static void step_run(struct device *d, const struct scene *c, struct kv *kv, uin
     free(y.data);
 }
 
-static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t seed, enum plan plan)
+static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t seed, enum pieces plan)
 {
     struct kv_shape shape = { .n_layer = 2, .n_block = N_BLOCK, .block_size = c->s.block_size, .n_kv_head = c->s.n_kv_head,
                               .d_head = c->s.d_head, .dtype = c->s.kv_dtype };
