@@ -1,0 +1,13 @@
+/* folder.h - where result files go. */
+#ifndef CMD_FOLDER_H
+#define CMD_FOLDER_H
+
+#include <stddef.h>
+
+/* Makes the folder and those above it, or ends the program. */
+void folder_make(const char *path);
+
+/* The folder of a run's result files, made: `given`, or results/<UTC time> for NULL, or "" for "none". */
+void folder_choose(char *folder, size_t size, const char *given);
+
+#endif
