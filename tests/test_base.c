@@ -9,7 +9,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -209,12 +212,91 @@ static void buf_grows(void **state)
     buf_free(&b);
 }
 
+/* ---- dying: in a process of its own ---- */
+
+static void say(void *text)
+{
+    fprintf(stderr, "%s\n", (const char *)text);
+}
+
+static void say_and_die(void *text)
+{
+    say(text);
+    die("again");
+}
+
+static void *die_here(void *arg)
+{
+    (void)arg;
+    die("first");
+}
+
+static void die_at_once(void)
+{
+    die("first");
+}
+
+static void die_with_words(void)
+{
+    err_before_exit(say, "words");
+    die("first");
+}
+
+static void die_in_the_words(void)
+{
+    err_before_exit(say_and_die, "words");
+    die("first");
+}
+
+static void die_without_words_again(void)
+{
+    err_before_exit(say, "words");
+    err_before_exit(NULL, NULL);
+    die("first");
+}
+
+static void die_in_another_thread(void)
+{
+    pthread_t t;
+    err_before_exit(say, "words");
+    pthread_create(&t, NULL, die_here, NULL);
+    pthread_join(t, NULL);
+}
+
+static void last_words(void **state)
+{
+    (void)state;
+    static const struct { void (*run)(void); const char *text; } cases[] = {
+        { die_at_once, "tokmill: first\n" }, { die_with_words, "tokmill: first\nwords\n" }, { die_in_the_words, "tokmill: first\nwords\ntokmill: again\n" },
+        { die_without_words_again, "tokmill: first\n" }, { die_in_another_thread, "tokmill: first\n" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int out[2], status;
+        char got[200] = { 0 };
+        assert_int_equal(pipe(out), 0);
+        pid_t child = fork();
+        if (!child) {
+            dup2(out[1], 2);
+            cases[i].run();
+            _exit(0);
+        }
+        close(out[1]);
+        for (ssize_t n, at = 0; (n = read(out[0], got + at, sizeof got - 1 - (size_t)at)) > 0;)
+            at += n;
+        close(out[0]);
+        waitpid(child, &status, 0);
+        assert_string_equal(got, cases[i].text);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f16_round_trip), cmocka_unit_test(bf16_rounding), cmocka_unit_test(map_against_array),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(hist_percentiles), cmocka_unit_test(queue_hands_over),
         cmocka_unit_test(options_parse), cmocka_unit_test(options_refuse), cmocka_unit_test(buf_grows),
+        cmocka_unit_test(last_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

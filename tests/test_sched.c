@@ -21,7 +21,7 @@
 #define MAX_SEQS 32
 
 struct job {
-    int32_t prompt[MAX_PROMPT]; uint32_t n_prompt, max_new, n; bool to_the_end, sees_tokens;
+    int32_t prompt[MAX_PROMPT]; uint32_t n_prompt, max_new, n; bool to_the_end, sees_tokens, seen;
     uint32_t n_started, n_ended; bool ended[MAX_N];
     uint64_t answer[MAX_N];        /* hash of all tokens of each answer */
     uint32_t first_step, cached, recomputed, preempted, computed[MAX_N];
@@ -257,6 +257,24 @@ static void answers_depend_on_the_request_alone(void **state)
     assert_true(n_preempted > 20);
 }
 
+static void see(void *owner, void *arg)
+{
+    struct job *j = owner;
+    (void)arg;
+    assert_false(j->seen);
+    j->seen = true;
+}
+
+/* Those that have begun are seen, once each. */
+static void check_begun(const struct world *w, struct job *jobs, uint32_t n_job)
+{
+    sched_each_begun(w->sched, see, NULL);
+    for (uint32_t i = 0; i < n_job; i++) {
+        assert_int_equal(jobs[i].seen, jobs[i].n_started && jobs[i].n_ended < jobs[i].n);
+        jobs[i].seen = false;
+    }
+}
+
 /* ---- random walks: arrivals at random, pools of 2 to 8 blocks, 1 to 4 sequences ---- */
 
 static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refused, uint32_t *n_dropped)
@@ -282,6 +300,7 @@ static void random_walk(uint64_t seed, uint32_t *n_preempted, uint32_t *n_refuse
             *n_refused += !fits;
         }
         run_step(&w);
+        check_begun(&w, jobs, n_added);
         assert_true(w.n_step < 20000);                  /* no deadlock */
     }
     for (uint32_t i = 0; i < n_added; i++)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static _Thread_local char text[1024];
+static _Thread_local struct { void (*say)(void *arg); void *arg; } last;
 
 int err_set(const char *fmt, ...)
 {
@@ -34,6 +35,12 @@ const char *err_text(void)
     return text;
 }
 
+void err_before_exit(void (*last_words)(void *arg), void *arg)
+{
+    last.say = last_words;
+    last.arg = arg;
+}
+
 _Noreturn void die(const char *fmt, ...)
 {
     va_list ap;
@@ -43,6 +50,10 @@ _Noreturn void die(const char *fmt, ...)
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
+    void (*say)(void *arg) = last.say;
+    last.say = NULL;
+    if (say)
+        say(last.arg);
     exit(2);
 }
 

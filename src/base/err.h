@@ -22,6 +22,10 @@ const char *err_text(void);
 /* Prints "tokmill: message" on stderr and exits with 2. */
 void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
+/* When this thread dies, last_words(arg) is called between the message and the exit, once: whoever dies in there just exits,
+ * as do other threads.  NULL: nothing is called any more. */
+void err_before_exit(void (*last_words)(void *arg), void *arg);
+
 void check_failed(const char *file, int line, const char *what) __attribute__((noreturn));
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond))
 

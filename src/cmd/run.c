@@ -13,6 +13,8 @@
 #include "cmd/session.h"
 #include "cmd/stop.h"
 
+#define MAX_NAMED 16           /* requests in flight that are told one by one */
+
 struct run_opts {
     struct session_opts session;
     const char *output, *errors, *results;
@@ -114,16 +116,47 @@ static void open_pipeline(struct run *r)
     r->pipe.errors = errors_path ? open_writer(errors_path) : NULL;
 }
 
-/* Closes the outputs, then tells what happened.  Returns the exit status. */
-static int report(struct run *r)
+/* 0, or -1: not all rows could be written, err_text(). */
+static int close_outputs(struct run *r)
 {
     int rc = zwriter_close(r->pipe.rows);
     if (rc == 0 && r->pipe.errors)
         rc = zwriter_close(r->pipe.errors);
+    return r->pipe.write_failed ? err_set("%s", r->pipe.write_error) : rc;
+}
+
+static void name_request(const struct request *r, void *n)
+{
+    if (++*(uint32_t *)n > MAX_NAMED)
+        return;
+    if (r->id)
+        log_error("in flight: %s: line %llu, \"%.100s\"", r->file, (unsigned long long)r->line, r->id);
+    else
+        log_error("in flight: %s: line %llu", r->file, (unsigned long long)r->line);
+}
+
+/* The engine's thread dies, most likely of the device: what ran is named and gets no row, what is finished is saved. */
+static void last_words(void *arg)
+{
+    struct run *r = arg;
+    uint32_t n = 0;
+    engine_in_flight(r->session.engine, name_request, &n);
+    if (n > MAX_NAMED)
+        log_error("in flight: and %u more", n - MAX_NAMED);
+    pipeline_finish(&r->pipe, true);
+    if (close_outputs(r))
+        log_error("%s", err_text());
+    else
+        log_error("rows complete in \"%s\": %llu; the requests in flight and those after them have none, and the same command starts anew",
+                  r->opts.output, (unsigned long long)r->meter.lines);
+}
+
+/* Closes the outputs, then tells what happened.  Returns the exit status. */
+static int report(struct run *r)
+{
+    int rc = close_outputs(r);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
-    if (r->pipe.write_failed)
-        die("%s", r->pipe.write_error);
     if (rc)
         die("%s", err_text());
     struct run_facts facts = session_facts(&r->session, &r->meter, r->folder[0]);  /* the peaks stand in the result files alone */
@@ -186,7 +219,9 @@ int cmd_run(int argc, char **argv)
     r.meter.gauge = gauge_open(r.session.device);
     pipeline_start(&r.pipe);
     stop_wakes(r.pipe.in);
+    err_before_exit(last_words, &r);
     engine_run(r.session.engine, r.pipe.in, r.pipe.out, &stop_asked);
+    err_before_exit(NULL, NULL);
     pipeline_finish(&r.pipe, stop_asked);
     int status = report(&r);
     if (!stop_asked) {

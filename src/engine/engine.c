@@ -484,6 +484,19 @@ void engine_run(struct engine *e, struct queue *in, struct queue *out, const ato
     account(e, STAGE_QUEUE, lap(e), 0, 0);
 }
 
+struct visitor { void (*visit)(const struct request *r, void *arg); void *arg; };
+
+static void visit_answer(void *owner, void *arg)
+{
+    const struct visitor *v = arg;
+    v->visit(((const struct answer *)owner)->request, v->arg);
+}
+
+void engine_in_flight(const struct engine *e, void (*visit)(const struct request *r, void *arg), void *arg)
+{
+    sched_each_begun(e->sched, visit_answer, &(struct visitor){ visit, arg });
+}
+
 /* ---- warm-up ---- */
 
 static void warm_run(struct engine *e, const struct plan *p, const struct sample_row *rows)

@@ -44,4 +44,8 @@ void engine_warm_up(struct engine *e);
  * freed without an answer, nothing is taken any more; close `in` beside it, to wake the engine if it waits there. */
 void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop);
 
+/* For the last words of a thread that dies in engine_run: calls visit with the request of each answer that has begun and was
+ * not given to `out`.  Allocates nothing. */
+void engine_in_flight(const struct engine *e, void (*visit)(const struct request *r, void *arg), void *arg);
+
 #endif

@@ -213,6 +213,19 @@ void sched_forget_waiting(struct sched *s, void (*drop)(void *owner))
     }
 }
 
+/* The answers of a request are admitted one after the other, so they stand together. */
+void sched_each_begun(const struct sched *s, void (*visit)(void *owner, void *arg), void *arg)
+{
+    void *last = NULL;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        if (s->running[i]->owner != last)
+            visit(s->running[i]->owner, arg);
+        last = s->running[i]->owner;
+    }
+    if (s->n_heap && s->heap[0].n_started && s->heap[0].request.owner != last)
+        visit(s->heap[0].request.owner, arg);
+}
+
 /* ---- who runs ---- */
 
 static uint32_t budget_left(const struct sched *s)

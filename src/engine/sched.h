@@ -68,6 +68,10 @@ int sched_add(struct sched *s, const struct sched_request *r);
 /* Takes out the requests of which no answer has started, and gives each one's owner to `drop`. */
 void sched_forget_waiting(struct sched *s, void (*drop)(void *owner));
 
+/* Calls visit with the owner of each request of which an answer has started and not all are finished, in the order of their
+ * admission. */
+void sched_each_begun(const struct sched *s, void (*visit)(void *owner, void *arg), void *arg);
+
 /* Decides the next step and takes its blocks; the caller must run it.  Empty only if nothing runs or waits, or if it takes
  * the tokens of the last step to go on.  Stays until the call after the next. */
 const struct plan *sched_plan(struct sched *s);
