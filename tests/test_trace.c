@@ -204,6 +204,7 @@ static const struct { const char *text, *want; } bad[] = {
     { "[{\"conversations\": []} {}]", ": line 1: what follows is \"{\"; it must be a comma or ] behind an entry" },
     { "[,]", ": line 1: what follows is \",\"; it must be the { of an entry" },
     { "[1]", ": line 1: what follows is \"1\"; it must be the { of an entry" },
+    { "[\n{\"conversations\": [", ": line 2: the file ends inside the array" },
     { "[]\n[]", ": line 2: what follows is \"[\"; it must be the end of the file behind the array" },
 };
 
@@ -223,8 +224,10 @@ static void test_bad(void **state)
     assert_null(trace_open(in_folder("none")));
     assert_non_null(strstr(err_text(), "No such file"));
     const char nul[] = AZURE "2023-11-16 18:15:46,1,1\0,2\r\n";
-    assert_int_equal(read_all(put_plain("bad", nul, sizeof nul - 1), &(struct buf){0}), -1);
+    struct buf b = {0};
+    assert_int_equal(read_all(put_plain("bad", nul, sizeof nul - 1), &b), -1);
     assert_non_null(strstr(err_text(), ": line 2: a NUL byte"));
+    buf_free(&b);
 }
 
 /* The rows before a cut come, then the message of the file; of an array cut anywhere it is never taken for whole. */
