@@ -32,6 +32,7 @@ struct answer {
     uint32_t n_left;                               /* outputs still running (the engine's count) */
     uint32_t cached_tokens, recomputed_tokens, n_preempted;
     int64_t arrival_ns, scheduled_ns;              /* clock; scheduled: first step that held it */
+    bool due;                                      /* arrival_ns is when it was to come, whenever the engine took it */
 };
 
 struct answer *answer_new(struct request *r);      /* takes the request; outputs are made for its n */

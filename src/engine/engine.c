@@ -140,6 +140,14 @@ uint32_t engine_max_len(const struct engine *e)
     return sched_max_len(e->sched);
 }
 
+void engine_forget(struct engine *e)
+{
+    CHECK(!sched_busy(e->sched));
+    bool index = e->blocks.index;
+    blocks_free(&e->blocks);
+    blocks_init(&e->blocks, e->kv_shape.n_block, e->kv_shape.block_size, index);
+}
+
 uint64_t engine_kv_blocks(const struct engine *e)
 {
     return e->kv_shape.n_block;
@@ -284,7 +292,7 @@ static void accept_request(struct engine *e, struct answer *a, struct queue *out
         .prompt = r->prompt_ids, .n_prompt = r->n_prompt, .max_new = most_tokens(e, r), .n = a->n_output, .owner = a,
         .sees_tokens = sampler_sees_tokens(r),
     };
-    a->arrival_ns = clock_ns();
+    a->arrival_ns = a->due ? a->arrival_ns : clock_ns();
     if (!r->error && (sampler_check(e->sampler, r) || sched_add(e->sched, &wish)))
         request_fail(r, "%s", err_text());
     if (r->error)
@@ -479,6 +487,7 @@ static void run_step(struct engine *e, struct queue *out)
 void engine_run(struct engine *e, struct queue *in, struct queue *out, const atomic_bool *stop)
 {
     e->start_ns = e->lap_ns = clock_ns();
+    e->n_step = 0;
     while (take_in(e, in, out, stop))
         run_step(e, out);
     account(e, STAGE_QUEUE, lap(e), 0, 0);

@@ -39,6 +39,8 @@ uint64_t engine_kv_bytes(const struct engine *e);
 /* Runs steps of the usual sizes on nothing, so that the device makes what it makes at first use before the clock starts. */
 void engine_warm_up(struct engine *e);
 
+void engine_forget(struct engine *e);              /* between runs: no prompt of the last one is found again */
+
 /* Takes struct answer from `in` until it is closed and empty and all are finished; every answer goes to `out` once.
  * `out` stays open.  *stop (any thread may set it): requests that have begun are finished, those that still wait are
  * freed without an answer, nothing is taken any more; close `in` beside it, to wake the engine if it waits there. */

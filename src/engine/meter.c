@@ -105,7 +105,7 @@ static FILE *open_csv(const char *folder, const char *name, const struct column 
 
 int meter_open(struct meter *m, const char *folder)
 {
-    *m = (struct meter){ .first_arrival_ns = INT64_MAX, .start_ns = clock_ns() };
+    *m = (struct meter){ .first_arrival_ns = INT64_MAX, .start_ns = clock_ns(), .slo = { INFINITY, INFINITY, INFINITY } };
     for (int i = 0; i < N_METER_THREAD; i++)
         m->clock[i] = mem_alloc(sizeof *m->clock[i]);
     m->gaps = mem_alloc(sizeof *m->gaps);
@@ -149,15 +149,29 @@ struct stage_clock *meter_engine_clock(struct meter *m)
     return m->clock[THREAD_ENGINE];
 }
 
+/* " of 640 (31 s to go)", as long as nobody says how many there are: nothing. */
+static void put_rest(char text[64], const struct meter *m, double seconds)
+{
+    double rows = (double)m->rows_out, all = (double)m->expected;
+    text[0] = 0;
+    if (m->expected && m->rows_out)
+        snprintf(text, 64, " of %.0f (%.0f s to go)", all, seconds * (all - rows) / rows);
+    else if (m->expected)
+        snprintf(text, 64, " of %.0f", all);
+}
+
 static void show_progress(struct meter *m, const struct step_row *row)
 {
     int64_t now = clock_ns(), since = now - m->shown_ns;
     if (since < PROGRESS_NS)
         return;
+    char rest[64];
+    double seconds = (double)(now - m->start_ns) * 1e-9;
+    put_rest(rest, m, seconds);
     if (m->shown_ns)
-        log_progress("%7.1f s  %llu rows  %u running  %u waiting  %.0f tokens/s  kv %.0f %%", (double)(now - m->start_ns) * 1e-9,
-                     (unsigned long long)m->rows_out, row->n_seq, row->n_waiting,
-                     (double)(m->tokens_out - m->shown_tokens) / ((double)since * 1e-9), 100.0 * row->kv_used / row->kv_total);
+        log_progress("%7.1f s  %llu rows%s  %u running  %u waiting  %.0f tokens/s (mean %.0f)  kv %.0f %%", seconds,
+                     (unsigned long long)m->rows_out, rest, row->n_seq, row->n_waiting,
+                     (double)(m->tokens_out - m->shown_tokens) / ((double)since * 1e-9), (double)m->tokens_out / seconds, 100.0 * row->kv_used / row->kv_total);
     m->shown_ns = now;
     m->shown_tokens = m->tokens_out;
 }
@@ -172,12 +186,26 @@ static void write_step(struct meter *m, struct step_row row)
     fwrite(m->step_text.data, 1, m->step_text.len, m->steps);
 }
 
+/* Whether the first step was a cold one shows beside others of its size. */
+static void compare_with_first(struct meter *m, const struct step_row *row)
+{
+    uint32_t n = row->n_prefill_tok + row->n_decode_tok;
+    if (!m->first_tok) {
+        m->first_tok = n;
+        m->first_ms = row->device_ms;
+    } else if (8 * (n > m->first_tok ? n - m->first_tok : m->first_tok - n) <= m->first_tok) {
+        m->alike_ms += row->device_ms;
+        m->n_alike++;
+    }
+}
+
 void meter_step(struct meter *m, const struct step_row *row)
 {
     m->n_step++;
     m->kv_used_max = row->kv_used > m->kv_used_max ? row->kv_used : m->kv_used_max;
     m->tokens_out += row->n_prefill_tok + row->n_decode_tok;
     m->device_s += row->device_ms * 1e-3;
+    compare_with_first(m, row);
     if (m->steps)
         write_step(m, *row);
     show_progress(m, row);
@@ -213,6 +241,17 @@ static double tpot_of(const struct answer *a)
     return gaps > 0 ? time / gaps : (double)NAN;
 }
 
+/* The line asked for exactly max_tokens tokens, and got another number. */
+static bool drifted(const struct answer *a)
+{
+    const struct sampling *w = &a->request->sampling;
+    bool exact = w->ignore_eos && w->own_max_tokens && !w->n_stop && !w->n_stop_id;
+    for (uint32_t i = 0; exact && i < a->n_output; i++)
+        if (a->outputs[i].n_generated != (uint32_t)w->max_tokens)
+            return true;
+    return false;
+}
+
 static void count_answer(struct meter *m, const struct answer *a, struct request_row *row)
 {
     const struct request *r = a->request;
@@ -239,6 +278,8 @@ static void count_answer(struct meter *m, const struct answer *a, struct request
     series_add(&m->e2el_ms, row->e2el_ms);
     if (isfinite(row->tpot_ms))
         series_add(&m->tpot_ms, row->tpot_ms);
+    m->good += row->ttft_ms <= m->slo.ttft_ms && !(row->tpot_ms > m->slo.tpot_ms) && row->e2el_ms <= m->slo.e2el_ms;
+    m->drifted += drifted(a);
 }
 
 void meter_answer(struct meter *m, const struct answer *a, int match)

@@ -38,6 +38,9 @@ struct step_row {
 struct series { float *values; size_t n, cap; };
 void series_add(struct series *s, double value);
 
+/* A request that is within all of them is good; INFINITY: no limit. */
+struct slo_limits { double ttft_ms, tpot_ms, e2el_ms; };
+
 enum { THREAD_ENGINE, THREAD_READER, THREAD_WRITER, N_METER_THREAD };
 
 struct meter {
@@ -46,9 +49,14 @@ struct meter {
     struct series ttft_ms, tpot_ms, e2el_ms, queue_ms;     /* writer */
     uint64_t lines, done, failed, scored, matched;         /* writer */
     uint64_t input_tokens, cached_tokens, recomputed_tokens, output_tokens, preemptions;    /* writer */
+    uint64_t drifted;                          /* writer: answers that are not as long as was asked exactly */
+    uint64_t good; struct slo_limits slo;      /* writer */
+    uint64_t expected;                         /* rows there will be, for the progress line; 0: unknown */
     int64_t first_arrival_ns, last_token_ns;               /* writer */
     uint64_t n_step; uint32_t kv_used_max;                 /* engine */
     double device_s;                           /* engine: steps on the device */
+    uint32_t first_tok; double first_ms;       /* engine: of the first step */
+    double alike_ms; uint64_t n_alike;         /* engine: of steps with about as many tokens */
     double flops, bytes;                       /* engine: of the model's work, for mfu and mbu */
     struct gauge *gauge;                       /* whoever runs the engine opens and closes it; NULL: none */
     FILE *steps, *requests;                    /* NULL: not kept */
