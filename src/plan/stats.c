@@ -201,22 +201,27 @@ static size_t tail_count(size_t n_x, size_t n_y, double tail, double *reached)
     return count;
 }
 
-double stats_shift(const double *x, size_t n_x, const double *y, size_t n_y, double confidence, struct interval *interval)
+static double ratio(double y, double x)
+{
+    return x > 0 ? y / x : y > 0 ? (double)INFINITY : 1;
+}
+
+double stats_ratio(const double *x, size_t n_x, const double *y, size_t n_y, double confidence, struct interval *interval)
 {
     *interval = (struct interval){ (double)NAN, (double)NAN };
     if (!n_x || !n_y)
         return (double)NAN;
     double reached;
     size_t n = n_x * n_y, skip = tail_count(n_x, n_y, (1 - confidence) / 2, &reached);
-    double *difference = mem_array(n, sizeof *difference);
+    double *ratios = mem_array(n, sizeof *ratios);
     for (size_t i = 0; i < n; i++)
-        difference[i] = y[i % n_y] - x[i / n_y];
-    qsort(difference, n, sizeof *difference, compare_reals);
-    double shift = sorted_median(difference, n);
+        ratios[i] = ratio(y[i % n_y], x[i / n_y]);
+    qsort(ratios, n, sizeof *ratios, compare_reals);
+    double median = sorted_median(ratios, n);
     if (skip)
-        *interval = (struct interval){ difference[skip - 1], difference[n - skip] };
-    free(difference);
-    return shift;
+        *interval = (struct interval){ ratios[skip - 1], ratios[n - skip] };
+    free(ratios);
+    return median;
 }
 
 double stats_detectable(const double *x, size_t n_x, const double *y, size_t n_y, double alpha, double power)

@@ -21,10 +21,10 @@ struct interval stats_mean_interval(const double *x, size_t n, double confidence
  * ways to deal the values' midranks, ties and all; else normal with tie and continuity correction. */
 double stats_mann_whitney(const double *x, size_t n_x, const double *y, size_t n_y, double *u);
 
-/* How much y lies above x: the median of all differences y - x (Hodges-Lehmann), and its interval, which holds the shifts that
- * Mann-Whitney's test does not refuse at 1 - confidence (Hollander & Wolfe, "Nonparametric Statistical Methods", 4.3).
- * Takes room for n_x n_y differences. */
-double stats_shift(const double *x, size_t n_x, const double *y, size_t n_y, double confidence, struct interval *interval);
+/* How many times x's values y's are, for values >= 0: the median of all ratios y / x (0 / 0 is 1), which is Hodges and Lehmann's
+ * shift of the logarithms; and its interval, which holds the ratios that Mann-Whitney's test does not refuse at 1 - confidence
+ * (Hollander & Wolfe, "Nonparametric Statistical Methods", 4.3).  Takes room for n_x n_y ratios. */
+double stats_ratio(const double *x, size_t n_x, const double *y, size_t n_y, double confidence, struct interval *interval);
 
 /* The smallest shift that the test finds at level alpha with the given power, if the spread within both samples, pooled, is
  * what they have: the usual (t(1 - a/2) + t(power)) s sqrt(1/n_x + 1/n_y), times sqrt(pi/3) because Mann-Whitney's test needs

@@ -6,7 +6,7 @@
  *   pass           p < 0.05 but a smaller change; or no difference was found where one of the limit would have been
  *   inconclusive   no difference was found, and one of the limit could have hidden in the noise (detectable > limit)
  *
- * Changes are shares of BASE's median: the Hodges-Lehmann shift over it, with the interval that belongs to the same test. */
+ * The change is the median of all ratios NEW / BASE, less 1, with the interval that belongs to the same test. */
 #ifndef PLAN_VERDICT_H
 #define PLAN_VERDICT_H
 
@@ -28,18 +28,19 @@ struct rule { bool higher_is_better; double limit; };      /* limit: a share of 
 struct comparison {
     size_t n_base, n_new;              /* finite values */
     double base, new;                  /* medians */
-    double change;                     /* (new - base) / base; infinite where base is 0 and new is not */
+    double change;                     /* a share of BASE: -0.05; infinite where base is 0 and new is not */
     struct interval interval;          /* of change, 95 %; NaN: too few */
     double p, detectable;              /* detectable: the change found in 4 of 5 tries, at this noise */
     enum verdict verdict;
-    bool few;                          /* inconclusive for want of repetitions */
+    bool few;                          /* inconclusive for want of repetitions (or of anything counted) */
 };
 
-/* Values that are not finite are left out (empty cells). */
+/* Values are >= 0; those that are not finite are left out (empty cells). */
 struct comparison verdict_make(const struct rule *r, const double *base, size_t n_base, const double *new, size_t n_new);
 
-/* For what is counted and not sampled (answers that are the same): a change of the limit is one. */
-struct comparison verdict_of_counts(const struct rule *r, double base, double new, size_t n);
+/* For shares that are counted, not sampled (answers that are the same), n things counted on each side: a change of the limit
+ * needs no test.  Inconclusive where nothing was counted. */
+struct comparison verdict_of_counts(const struct rule *r, double base, size_t n_base, double new, size_t n_new);
 
 const char *verdict_name(enum verdict v);
 void        verdict_put_reason(struct buf *b, const struct comparison *c);     /* why it is inconclusive; nothing for others */

@@ -4,7 +4,7 @@
     python3 tests/golden/make_stats.py        (needs numpy and scipy 1.10 or later; takes a minute)
 
 Exact p without ties: mannwhitneyu(method="exact"); with ties: PermutationMethod over all deals; else its normal approximation.
-The interval of the shift is found from its definition: the shifts of y that mannwhitneyu does not refuse.
+The interval of the ratio is found from its definition: the ratios y / x that mannwhitneyu does not refuse.
 """
 import itertools
 import json
@@ -28,17 +28,21 @@ def mann_whitney(x, y):
     return got.statistic, got.pvalue
 
 
-def shift_interval(x, y, alpha=0.05):
-    """The lowest and highest difference y - x beside which a shift is not refused; None where nothing is refused."""
-    differences = sorted(b - a for a, b in itertools.product(x, y))
-    gap = min((b - a for a, b in itertools.pairwise(differences)), default=1) / 3
+def ratio_interval(x, y, alpha=0.05):
+    """The lowest and highest ratio y / x beside which a ratio is not refused; None where nothing is refused."""
+    ratios = sorted(b / a for a, b in itertools.product(x, y))
+    beside = min((b / a for a, b in itertools.pairwise(ratios)), default=1.1) ** (1 / 3)
 
-    def kept(shift):
-        return stats.mannwhitneyu(x, [b - shift for b in y], alternative="two-sided", method="exact").pvalue > alpha
+    def kept(ratio):
+        return stats.mannwhitneyu(x, [b / ratio for b in y], alternative="two-sided", method="exact").pvalue > alpha
 
-    if kept(differences[0] - gap):
+    if kept(ratios[0] / beside):
         return None
-    return [next(d for d in differences if kept(d + gap)), next(d for d in reversed(differences) if kept(d - gap))]
+    return [next(r for r in ratios if kept(r * beside)), next(r for r in reversed(ratios) if kept(r / beside))]
+
+
+def ratio(b, a):
+    return b / a if a > 0 else float("inf") if b > 0 else 1.0
 
 
 def case(x, y, interval):
@@ -47,9 +51,9 @@ def case(x, y, interval):
     mean = stats.t.interval(0.95, len(x) - 1, np.mean(x), stats.sem(x)) if len(x) > 1 else (None, None)
     one = {"x": x, "y": y, "u": float(u), "p": float(p), "mean_low": mean[0], "mean_high": mean[1],
            "median": float(np.median(x)), "deviation": float(np.std(x, ddof=1)) if len(x) > 1 else None,
-           "shift": float(np.median([b - a for a, b in itertools.product(x, y)]))}
+           "ratio": float(np.median([ratio(b, a) for a, b in itertools.product(x, y)]))}
     if interval:
-        one["interval"] = shift_interval(x, y)
+        one["interval"] = ratio_interval(x, y)
     return one
 
 
