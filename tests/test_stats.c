@@ -135,12 +135,12 @@ static void coverage(void **state)
 static void power(void **state)
 {
     (void)state;
-    static const size_t sizes[] = { 5, 8, 20 };
+    static const size_t sizes[] = { 5, 8, 12 };
     struct rng r;
     rng_init(&r, 2);
     for (size_t s = 0; s < 3; s++) {
         size_t n = sizes[s];
-        double x[20], y[20], u, sum = 0;
+        double x[12], y[12], u, sum = 0;
         int found = 0;
         for (int i = 0; i < 2000; i++) {
             for (size_t k = 0; k < n; k++)

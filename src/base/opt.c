@@ -231,7 +231,7 @@ void opt_print_help(const struct opt *table)
             printf("\n%s:\n", o->help);
             continue;
         }
-        char left[96], letter[8] = "    ";
+        char left[128], letter[8] = "    ";
         if (o->letter)
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         const char *arg = arg_of(o);

@@ -166,7 +166,7 @@ static void make_plan(struct compare_plan *plan, const struct compare_opts *o)
         named |= plan->named[m];
     for (size_t m = 0; m < N_METRIC; m++) {
         plan->gate[m] = named ? plan->named[m] : metrics[m].gate;
-        plan->shown[m] |= !o->metrics.n || plan->named[m];
+        plan->shown[m] |= !o->metrics.n || plan->named[m] || (o->format == FORMAT_GOOGLE && strcmp(metrics[m].name, "wall_s") == 0);
     }
 }
 
@@ -229,20 +229,42 @@ static void check_plan(const struct compare_plan *plan, const struct side *s)
     }
 }
 
-static void compare_side(struct compare_pair *p, const struct side *base, const struct run_set *base_runs, struct answer_set *base_answers,
-                         const struct side *new, const struct compare_plan *plan)
+/* What is held of BASE while each NEW is read. */
+struct base { struct side side; struct run_set runs; struct answer_set *answers; };
+
+static void base_open(struct base *b, const char *operand, const struct compare_opts *o, const struct compare_plan *plan)
 {
+    side_open(&b->side, operand, o->answers);
+    check_plan(plan, &b->side);
+    read_runs(&b->runs, &b->side);
+    if (b->side.n_answer && !(b->answers = answer_set_open(b->side.answers, b->side.n_answer)))
+        die("compare: %s", err_text());
+}
+
+static void base_close(struct base *b)
+{
+    runs_free(&b->runs);
+    answer_set_close(b->answers);
+    side_close(&b->side);
+}
+
+static void compare_side(struct compare_pair *p, const struct base *base, const char *operand, const struct compare_opts *o, const struct compare_plan *plan)
+{
+    struct side new;
     struct run_set runs = {0};
-    p->base = base->name;
-    p->new = new->name;
-    if (!base->n_run != !new->n_run || !base->n_answer != !new->n_answer)
-        die("compare: one of \"%s\" and \"%s\" has %s, the other not", p->base, p->new, !base->n_run != !new->n_run ? "results" : "rows of answers");
-    read_runs(&runs, new);
-    if (new->n_run && compare_runs(p, base_runs, &runs, plan))
+    side_open(&new, operand, o->answers);
+    p->base = base->side.name;
+    p->new = new.name;
+    bool runs_differ = !base->side.n_run != !new.n_run;
+    if (runs_differ || !base->side.n_answer != !new.n_answer)
+        die("compare: one of \"%s\" and \"%s\" has %s, the other not", p->base, p->new, runs_differ ? "results" : "rows of answers");
+    read_runs(&runs, &new);
+    if (new.n_run && compare_runs(p, &base->runs, &runs, plan))
+        die("compare: %s", err_text());
+    if (new.n_answer && compare_answers(p, base->answers, new.answers, new.n_answer, plan))
         die("compare: %s", err_text());
     runs_free(&runs);
-    if (new->n_answer && compare_answers(p, base_answers, new->answers, new->n_answer, plan))
-        die("compare: %s", err_text());
+    side_close(&new);
 }
 
 /* ---- the report ---- */
@@ -288,34 +310,23 @@ int cmd_compare(int argc, char **argv)
 {
     static struct compare_plan plan;
     struct compare_opts o = {0};
-    struct side base, new;
-    struct run_set runs = {0};
-    struct answer_set *answers = NULL;
+    struct base base = {0};
     int first = cmd_options(&o, argc, argv), n_new = argc - first - 1;
     if (n_new < 1)
         die("compare: BASE and at least one NEW are expected");
     if (n_new > 1 && (o.format == FORMAT_GOBENCH || o.format == FORMAT_GOOGLE))
         die("compare: this --format holds two sides; name one NEW");
     make_plan(&plan, &o);
-    side_open(&base, argv[first], o.answers);
-    check_plan(&plan, &base);
-    read_runs(&runs, &base);
-    if (base.n_answer && !(answers = answer_set_open(base.answers, base.n_answer)))
-        die("compare: %s", err_text());
+    base_open(&base, argv[first], &o, &plan);
     struct compare_report report = { .pairs = mem_array((size_t)n_new, sizeof *report.pairs), .n_pair = (size_t)n_new };
-    for (int i = 0; i < n_new; i++) {
-        side_open(&new, argv[first + 1 + i], o.answers);
-        compare_side(&report.pairs[i], &base, &runs, answers, &new, &plan);
-        side_close(&new);
-    }
+    for (int i = 0; i < n_new; i++)
+        compare_side(&report.pairs[i], &base, argv[first + 1 + i], &o, &plan);
     report.status = status_of(&report);
     print(&report, o.format);
     annotate(&report);
     for (int i = 0; i < n_new; i++)
         compare_pair_free(&report.pairs[i]);
     free(report.pairs);
-    runs_free(&runs);
-    answer_set_close(answers);
-    side_close(&base);
+    base_close(&base);
     return report.status;
 }

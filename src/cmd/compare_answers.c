@@ -182,7 +182,7 @@ static int keep(void *to, const struct buf *key, const struct said *s)
     struct answer_set *set = to;
     char *name = arena_dup(&set->arena, key->data, key->len);
     if (!map_put(&set->index, name, key->len, (uint32_t)set->n))
-        return err_set("%s is there twice", name);
+        return err_set("id %s is there twice", name);
     if (set->n == set->room)
         set->said = mem_resize(set->said, set->room = set->room ? 2 * set->room : 1024, sizeof *set->said);
     struct said *kept = &set->said[set->n++];
@@ -286,7 +286,7 @@ static int join(void *ctx, const struct buf *key, const struct said *s)
     }
     struct said *base = &j->base->said[at];
     if (base->joined)
-        return err_set("%.*s is there twice", (int)key->len, key->data);
+        return err_set("id %.*s is there twice", (int)key->len, key->data);
     base->joined = true;
     if (base->text && s->text)
         compare_said(j->to, base, s);

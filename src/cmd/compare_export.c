@@ -49,15 +49,25 @@ static void put_xml(struct buf *b, const char *s)
         if (strchr("<>&\"'", *s))
             buf_printf(b, "&#%d;", *s);
         else
-            buf_putc(b, (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s < 0 && !text ? '?' : *s);
+            buf_putc(b, (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : (unsigned char)*s >= 0x80 && !text ? '?' : *s);
     }
+}
+
+static void put_side(struct buf *b, const char *side, double x)
+{
+    if (isfinite(x))
+        buf_printf(b, "%s %.6g ", side, x);
+    else
+        buf_printf(b, "%s none ", side);
 }
 
 /* "base 40980 new 38860 tok/s: -5.17 % (p 0.0002); limit 2 %" */
 static void put_sentence(struct buf *b, const struct compare_row *row)
 {
     const struct comparison *c = &row->c;
-    buf_printf(b, "base %.6g new %.6g %s: ", c->base, c->new, row->metric->unit);
+    put_side(b, "base", c->base);
+    put_side(b, "new", c->new);
+    buf_printf(b, "%s%s", row->metric->unit, isnan(c->change) ? "" : ": ");
     compare_put_change(b, c);
     if (row->gate)
         buf_printf(b, "; limit %g %%", 100 * row->limit);
@@ -241,6 +251,14 @@ static void put_go_unit(struct buf *b, const struct metric *m)
     buf_puts(b, strcmp(m->name, "wall_s") == 0 ? "sec/op" : m->name);
 }
 
+static bool has_metric(const struct compare_pair *p, const struct metric *m)
+{
+    for (size_t i = 0; i < p->n_row; i++)
+        if (p->rows[i].metric == m && p->rows[i].base)
+            return true;
+    return false;
+}
+
 static void put_go_lines(struct buf *b, const struct compare_pair *p, size_t from, size_t to, bool new)
 {
     size_t n = new ? p->rows[from].n_new : p->rows[from].n_base;
@@ -265,6 +283,8 @@ void compare_put_gobench(struct buf *b, const struct compare_report *r)
     const struct compare_pair *p = &r->pairs[0];
     put_go_facts(b, p);
     for (size_t m = 0; m < N_METRIC; m++) {
+        if (!has_metric(p, &metrics[m]))
+            continue;
         buf_puts(b, "Unit ");
         put_go_unit(b, &metrics[m]);
         buf_printf(b, " better=%s\n", metrics[m].higher_is_better ? "higher" : "lower");
@@ -286,28 +306,29 @@ static double value_of(const struct compare_row *row, bool new, size_t i)
     return new ? row->new[i] : row->base[i];
 }
 
-static double find_value(const struct compare_pair *p, size_t from, size_t to, const char *metric, bool new, size_t i)
+static double find_wall_s(const struct compare_pair *p, size_t from, size_t to, bool new, size_t i)
 {
     for (size_t k = from; k < to; k++)
-        if (strcmp(p->rows[k].metric->name, metric) == 0)
+        if (strcmp(p->rows[k].metric->name, "wall_s") == 0)
             return value_of(&p->rows[k], new, i);
     return (double)NAN;
 }
 
 static void put_google_entry(struct buf *b, const struct compare_pair *p, size_t from, size_t to, bool new, size_t i)
 {
+    const struct compare_row *first = &p->rows[from];
+    double ms = 1000 * find_wall_s(p, from, to, new, i);
     struct buf name = {0};
-    double ms = 1000 * find_value(p, from, to, "wall_s", new, i);
-    buf_printf(&name, "%s/run%s%s", new ? "new" : "base", p->rows[from].group[0] ? "/" : "", p->rows[from].group);
+    buf_printf(&name, "%s/run%s%s", new ? "new" : "base", first->group[0] ? "/" : "", first->group);
     buf_puts(b, "{\"name\":");
     json_put_string(b, name.data, name.len);
     buf_puts(b, ",\"run_name\":");
     json_put_string(b, name.data, name.len);
     buf_printf(b, ",\"run_type\":\"iteration\",\"repetitions\":%zu,\"repetition_index\":%zu,\"threads\":1,\"iterations\":1,\"real_time\":",
-               new ? p->rows[from].n_new : p->rows[from].n_base, i);
-    json_put_real(b, isfinite(ms) ? ms : 0);
+               new ? first->n_new : first->n_base, i);
+    json_put_real(b, ms);
     buf_puts(b, ",\"cpu_time\":");
-    json_put_real(b, isfinite(ms) ? ms : 0);
+    json_put_real(b, ms);
     buf_puts(b, ",\"time_unit\":\"ms\"");
     for (size_t k = from; k < to; k++)
         if (isfinite(value_of(&p->rows[k], new, i))) {
@@ -318,20 +339,26 @@ static void put_google_entry(struct buf *b, const struct compare_pair *p, size_t
     buf_free(&name);
 }
 
+/* An entry must have a time: repetitions without one are left out. */
+static void put_google_side(struct buf *b, const struct compare_pair *p, size_t from, size_t to, bool new)
+{
+    size_t n = new ? p->rows[from].n_new : p->rows[from].n_base;
+    for (size_t i = 0; p->rows[from].base && i < n; i++)
+        if (isfinite(find_wall_s(p, from, to, new, i))) {
+            buf_puts(b, b->data[b->len - 1] == '[' ? "\n" : ",\n");
+            put_google_entry(b, p, from, to, new, i);
+        }
+}
+
 void compare_put_google(struct buf *b, const struct compare_report *r)
 {
     const struct compare_pair *p = &r->pairs[0];
-    bool any = false;
     buf_puts(b, "{\"context\":{\"executable\":\"tokmill\",\"num_cpus\":1,\"mhz_per_cpu\":0,\"cpu_scaling_enabled\":false,\"caches\":[],\"load_avg\":[],"
                 "\"library_build_type\":\"release\"},\n\"benchmarks\":[");
     for (size_t from = 0, to; from < p->n_row; from = to) {
         to = group_end(p, from);
-        for (int side = 0; side < 2 && p->rows[from].base; side++)
-            for (size_t i = 0; i < (side ? p->rows[from].n_new : p->rows[from].n_base); i++) {
-                buf_puts(b, any ? ",\n" : "\n");
-                put_google_entry(b, p, from, to, side, i);
-                any = true;
-            }
+        put_google_side(b, p, from, to, false);
+        put_google_side(b, p, from, to, true);
     }
     buf_puts(b, "\n]}\n");
 }

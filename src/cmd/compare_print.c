@@ -119,7 +119,7 @@ static void put_lacking(struct buf *b, const struct compare_pair *p)
             buf_putc(b, ')');
         }
     if (p->n_lost)
-        buf_printf(b, "%s%zu of base's configurations are not in new", n ? ", " : " ", p->n_lost);
+        buf_printf(b, "%s%zu of base's configurations missing in new", n ? ", " : " ", p->n_lost);
 }
 
 static void put_passed(struct buf *b, const struct compare_pair *p)
@@ -276,37 +276,47 @@ static void put_markdown_row(struct buf *b, const struct compare_pair *p, size_t
     buf_free(&cell);
 }
 
+static void put_markdown_grid(struct buf *b, const struct compare_pair *p)
+{
+    int first = has_groups(p) ? CONFIGURATION : METRIC;
+    put_markdown_row(b, p, 0, first);
+    for (int i = first; i < N_CELL; i++)
+        buf_puts(b, is_text(i) ? "|---" : "|--:");
+    buf_puts(b, "|\n");
+    for (size_t i = 0; i < p->n_row; i++)
+        put_markdown_row(b, p, i + 1, first);
+}
+
+static void put_markdown_notes(struct buf *b, const struct compare_pair *p)
+{
+    buf_puts(b, p->n_note || p->has_answers ? "\n" : "");
+    for (size_t i = 0; i < p->n_note; i++) {
+        buf_puts(b, "- ");
+        put_markdown(b, p->notes[i]);
+        buf_putc(b, '\n');
+    }
+    if (p->has_answers)
+        put_answers(b, p, "- ");
+}
+
 void compare_put_markdown(struct buf *b, const struct compare_report *r)
 {
-    struct buf text = {0};
+    struct buf outcome = {0};
     for (size_t i = 0; i < r->n_pair; i++) {
         const struct compare_pair *p = &r->pairs[i];
-        int first = has_groups(p) ? CONFIGURATION : METRIC;
         buf_puts(b, i ? "\n### " : "### ");
         put_markdown(b, p->new);
         buf_puts(b, " against ");
         put_markdown(b, p->base);
         buf_puts(b, "\n\n");
-        buf_clear(&text);
-        put_outcome(&text, p);
-        put_markdown(b, text.data);
+        buf_clear(&outcome);
+        put_outcome(&outcome, p);
+        put_markdown(b, outcome.data);
         buf_puts(b, "\n\n");
-        put_markdown_row(b, p, 0, first);
-        for (int k = first; k < N_CELL; k++)
-            buf_puts(b, is_text(k) ? "|---" : "|--:");
-        buf_puts(b, "|\n");
-        for (size_t k = 0; k < p->n_row; k++)
-            put_markdown_row(b, p, k + 1, first);
-        buf_puts(b, p->n_note || p->has_answers ? "\n" : "");
-        for (size_t k = 0; k < p->n_note; k++) {
-            buf_puts(b, "- ");
-            put_markdown(b, p->notes[k]);
-            buf_putc(b, '\n');
-        }
-        if (p->has_answers)
-            put_answers(b, p, "- ");
+        put_markdown_grid(b, p);
+        put_markdown_notes(b, p);
     }
-    buf_free(&text);
+    buf_free(&outcome);
 }
 
 /* ---- JSON ---- */

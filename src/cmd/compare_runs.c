@@ -17,12 +17,16 @@ const struct key_column key_columns[N_KEY] = {
     {"block_size", false}, {"deterministic", false},
 };
 
-/* A corpus is told by its file's name: the folder is the machine's business. */
+/* A corpus is told by its file's name: the folder is the machine's business.  What would steer a terminal becomes "?". */
 static const char *key_text(struct arena *a, const char *name, const char *text)
 {
     const char *slash = strcmp(name, "corpus") == 0 ? strrchr(text, '/') : NULL;
     text = slash ? slash + 1 : text;
-    return arena_dup(a, text, strlen(text));
+    char *copy = arena_dup(a, text, strlen(text));
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    return copy;
 }
 
 static int take_row(struct run_set *s, const struct csv *c, size_t row, const size_t *key_at, const size_t *value_at, size_t validity_at)
