@@ -61,7 +61,7 @@ struct compare_pair {
     struct compare_row *rows; size_t n_row;
     const char *key_base[N_KEY], *key_new[N_KEY];      /* NULL: not the same in all rows of that side */
     size_t n_lost;                     /* configurations of BASE that NEW does not have */
-    bool has_runs, has_answers;
+    bool has_answers;
     struct sameness same;
 };
 

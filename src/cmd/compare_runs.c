@@ -246,7 +246,6 @@ int compare_runs(struct compare_pair *p, const struct run_set *base, const struc
         p->key_new[k] = common_key(&p->arena, new, k);
         by[k] = !p->key_base[k] || !p->key_new[k];
     }
-    p->has_runs = true;
     if (note_differences(p, plan))
         return -1;
     note_invalid(p, "base", base);
