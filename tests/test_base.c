@@ -147,7 +147,7 @@ static void queue_hands_over(void **state)
     queue_free(q);
 }
 
-struct opts { bool flag; const char *text; int choice; int64_t whole, size; double real, time; };
+struct opts { bool flag; const char *text; int choice; int64_t whole, size; double real, time; struct opt_list list; };
 
 static const struct opt table[] = {
     {.help = "Group"},
@@ -158,6 +158,7 @@ static const struct opt table[] = {
     {"size", 0, OPT_SIZE, "S", offsetof(struct opts, size), NULL, "a size", NULL, 0, 0},
     {"real", 0, OPT_REAL, "X", offsetof(struct opts, real), NULL, "a real", NULL, 0, 0},
     {"time", 0, OPT_DURATION, "D", offsetof(struct opts, time), NULL, "a time", NULL, 0, 0},
+    {"list", 'l', OPT_LIST, "L", offsetof(struct opts, list), NULL, "texts", NULL, 0, 0},
     {0},
 };
 
@@ -183,7 +184,11 @@ static void options_parse(void **state)
     assert_true(fabs(o.time - 0.2) < 1e-12 && o.real > -1000.5 && o.real < -999.5);
     assert_int_equal(rest, 13);
     assert_int_equal(parse(&o, &rest, ""), 0);
-    assert_true(!o.flag && o.whole == 7 && o.choice == 1 && strcmp(o.text, "none") == 0);
+    assert_true(!o.flag && o.whole == 7 && o.choice == 1 && strcmp(o.text, "none") == 0 && o.list.n == 0);
+    assert_int_equal(parse(&o, &rest, "--list a -l b,c --list=a"), 0);
+    assert_true(o.list.n == 3 && strcmp(o.list.texts[1], "b,c") == 0 && strcmp(o.list.texts[2], "a") == 0);
+    for (size_t i = 3; i <= OPT_LIST_MAX; i++)
+        assert_int_equal(opt_set(&table[8], &o, "x"), i == OPT_LIST_MAX ? -1 : 0);
 }
 
 static void options_refuse(void **state)

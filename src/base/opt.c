@@ -100,6 +100,14 @@ static int set_choice(const struct opt *o, const char *value, int *field)
     return err_set("--%s: \"%s\" is not one of %s", o->name, value, o->choices);
 }
 
+static int add_text(const struct opt *o, const char *value, struct opt_list *list)
+{
+    if (list->n == OPT_LIST_MAX)
+        return err_set("--%s is given more than %d times", o->name, OPT_LIST_MAX);
+    list->texts[list->n++] = value;
+    return 0;
+}
+
 int opt_set(const struct opt *o, void *into, const char *value)
 {
     void *field = (char *)into + o->at;
@@ -111,6 +119,7 @@ int opt_set(const struct opt *o, void *into, const char *value)
     case OPT_REAL:     return parse_number(o, value, no_units, "a number", field);
     case OPT_SIZE:     return set_size(o, value, field);
     case OPT_DURATION: return parse_number(o, value, time_units, "a duration such as 200ms, 1.5s or 10m", field);
+    case OPT_LIST:     return add_text(o, value, field);
     }
     CHECK(!"an option kind");
     return -1;
@@ -222,7 +231,7 @@ void opt_print_help(const struct opt *table)
             printf("\n%s:\n", o->help);
             continue;
         }
-        char left[96], letter[8] = "    ";
+        char left[128], letter[8] = "    ";
         if (o->letter)
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         const char *arg = arg_of(o);

@@ -13,7 +13,11 @@ enum opt_kind {
     OPT_REAL,          /* double */
     OPT_SIZE,          /* int64_t bytes: 1048576, 64KiB, 8GiB, 2GB */
     OPT_DURATION,      /* double seconds: 200ms, 1.5s, 10m, 2h; a bare number is seconds */
+    OPT_LIST,          /* struct opt_list: may be given again and again; borrowed from argv */
 };
+
+enum { OPT_LIST_MAX = 64 };
+struct opt_list { const char *texts[OPT_LIST_MAX]; size_t n; };
 
 struct opt {
     const char *name;          /* long name without dashes; NULL with help set: a group's heading; NULL alone ends the table */

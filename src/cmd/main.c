@@ -13,6 +13,10 @@ const struct command commands[] = {
      "Result files (summary, stages, requests, steps) go to a folder of their own."},
     {"bench", "", "measure the machine's ceilings", bench_options, cmd_bench,
      "Measures the rate of matrix products in registers and of reading memory: what mfu and mbu are shares of."},
+    {"compare", "BASE NEW...", "judge whether runs are as good as others", compare_options, cmd_compare,
+     "BASE and each NEW: a result folder, a summary.csv, rows of answers (.jsonl, .jsonl.zst, .jsonl.gz), or several of them with commas between. "
+     "Repeated runs (at least 4 a side) are judged metric by metric with Mann-Whitney's test at 0.05 and a limit; answers are joined by id. "
+     "Exit status: 0 pass, 1 a regression, 2 could not compare, 3 too few repetitions."},
     {"inspect", "MODEL", "show what is in a model and what it needs", inspect_options, cmd_inspect,
      "Prints family, shapes, parameters, bytes of weights and KV, and the memory that a number of sequences needs."},
     {"make-model", "OUT", "write a model of a real shape with random weights", make_model_options, cmd_make_model,
