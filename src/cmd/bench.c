@@ -1,19 +1,75 @@
-/* tokmill bench: the machine's ceilings, which every share of a peak refers to. */
+/* tokmill bench: a workload under a scenario, once, in repetitions, over a sweep, or in search of the highest rate that keeps
+ * an SLO.  One row of summary.csv each; where there are several, each has a folder of its own besides, and a folder that is
+ * whole is not run again: so the same command goes on after an interruption. */
+#define _DEFAULT_SOURCE         /* strsep */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cmd/bench.h"
 #include "cmd/cmd.h"
+#include "cmd/folder.h"
+#include "cmd/pipeline.h"
+#include "cmd/stop.h"
 #include "kernels/device.h"
 
-struct bench_opts { const char *device; int64_t threads; bool ceilings; };
+#define AT(field) offsetof(struct bench_opts, field)
 
 const struct opt bench_options[] = {
-    {"ceilings", 0, OPT_FLAG, NULL, offsetof(struct bench_opts, ceilings), NULL, "measure the device's FLOP rates and read bandwidth (all that bench does so far)", NULL, 0, 0},
-    {"device", 0, OPT_TEXT, "auto|cpu|cuda:N", offsetof(struct bench_opts, device), "auto", "what to measure", NULL, 0, 0},
-    {"threads", 't', OPT_INT, "N", offsetof(struct bench_opts, threads), NULL, "threads of the CPU device (default: all cores)", NULL, 1, 1024},
+    {.help = "Model and workload: the corpora named, a trace, or a synthetic one"},
+    SESSION_MODEL(struct bench_opts, session),
+    {"num-requests", 0, OPT_INT, "N", AT(num_requests), NULL, "requests of a run (default: 256, or all of a trace or corpus)", NULL, 1, 1e9},
+    {"input-len", 0, OPT_TEXT, "LENGTHS", AT(input_len), "128", "prompt tokens: N, N..M (uniform), normal(MEAN,DEVIATION)", NULL, 0, 0},
+    {"output-len", 0, OPT_TEXT, "LENGTHS", AT(output_len), "128", "tokens of the answers, exactly so many", NULL, 0, 0},
+    {"prefix-len", 0, OPT_INT, "N", AT(prefix_len), NULL, "tokens before those of --input-len that prompts share", NULL, 1, 1e7},
+    {"prefix-count", 0, OPT_INT, "N", AT(prefix_count), "1", "how many such beginnings there are", NULL, 1, 1e7},
+    {"trace", 0, OPT_TEXT, "FILE", AT(trace), NULL, "lengths and times of recorded requests: Azure, BurstGPT, Mooncake, ShareGPT, Vidur, or a CSV of lengths", NULL, 0, 0},
+    {"seed", 0, OPT_INT, "N", AT(session.seed), "0", "of prompts, lengths and arrivals", NULL, 0, 0},
+    {.help = "Scenario"},
+    {"scenario", 0, OPT_CHOICE, NULL, AT(scenario), "auto", "all at once; at their times; a fixed number in flight; one by one (auto: what the options below ask for, else offline)", "auto|offline|server|closed|single", 0, 0},
+    {"rate", 0, OPT_REAL, "R", AT(rate), NULL, "server: requests a second", NULL, 1e-6, 1e9},
+    {"arrivals", 0, OPT_TEXT, "PROCESS", AT(arrivals), NULL, "server: constant:R, poisson:R, gamma:R:BURSTINESS, ramp:R..R:SECONDS, exp-ramp:R..R:SECONDS, burst:R:4x:at60:for30, trace or trace:2x (default: poisson)", NULL, 0, 0},
+    {"concurrency", 0, OPT_INT, "N", AT(concurrency), NULL, "closed: requests in flight", NULL, 1, 1e7},
+    {"arrival", 0, OPT_CHOICE, NULL, AT(count_from), "window", "offline: latencies count from when the engine had room to look at the request, or all from the start", "window|all", 0, 0},
+    {.help = "Repetitions, sweeps, limits"},
+    {"repeat", 0, OPT_INT, "N", AT(repeat), "1", "run everything N times", NULL, 1, 10000},
+    {"warmup", 0, OPT_INT, "N", AT(warmup), "0", "requests before the first run that are not measured; steps of each size always run once before", NULL, 0, 1e6},
+    {"sweep", 0, OPT_TEXT, "KEY=V,V...", AT(sweep), NULL, "one run for each value of rate, concurrency, input-len, output-len, prefix-len, num-requests, batch (max-seqs) or max-step-tokens", NULL, 0, 0},
+    {"slo", 0, OPT_TEXT, "LIMITS", AT(slo), NULL, "limits of latencies, for goodput and --find-max: ttft:p99:500ms,tpot:50ms,e2el:10s", NULL, 0, 0},
+    {"find-max", 0, OPT_FLAG, NULL, AT(find_max), NULL, "search the highest rate that keeps --slo, from --rate (default: 1) on", NULL, 0, 0},
+    {"precision", 0, OPT_REAL, "X", AT(precision), "0.05", "the search ends when its bounds are so near", NULL, 0.001, 1},
+    SESSION_DEVICE(struct bench_opts, session),
+    SESSION_SCHEDULING(struct bench_opts, session),
+    {.help = "Results"},
+    {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for the result files (default: results/<UTC time>); none writes none", NULL, 0, 0},
+    {"format", 0, OPT_CHOICE, NULL, AT(format), "table", "of what is printed", "table|md|csv|json|jsonl", 0, 0},
+    {"allow-invalid", 0, OPT_FLAG, NULL, AT(allow_invalid), NULL, "exit with 0 though a run is INVALID", NULL, 0, 0},
+    SESSION_PRICE(struct bench_opts, session),
+    {"quiet", 'q', OPT_FLAG, NULL, AT(quiet), NULL, "no progress, no messages", NULL, 0, 0},
+    {"log-level", 0, OPT_CHOICE, NULL, AT(log_level), "info", "what to say on standard error", "error|warn|info|debug", 0, 0},
+    {"ceilings", 0, OPT_FLAG, NULL, AT(ceilings), NULL, "only measure the device's FLOP rates and read bandwidth", NULL, 0, 0},
     {0},
 };
+
+/* One value of the sweep: the options with it, and "rate=4". */
+struct point { struct bench_opts opts; char text[64]; struct load load; };
+
+struct plan_of_runs {
+    struct bench_opts opts;
+    struct bench bench;
+    struct bench_rows rows;
+    struct point *points; size_t n_point;
+    char folder[512];                      /* "": none */
+    bool several;                          /* runs, which have folders of their own */
+    uint64_t n_run;
+};
+
+/* ---- ceilings ---- */
 
 /* Nothing, where the device does not do it. */
 static void print_peak(const char *name, double peak, const char *unit)
@@ -22,13 +78,9 @@ static void print_peak(const char *name, double peak, const char *unit)
         printf("%-12s %8.1f %s\n", name, peak * 1e-9, unit);
 }
 
-int cmd_bench(int argc, char **argv)
+static int print_ceilings(const struct session_opts *o)
 {
-    struct bench_opts o = {0};
-    cmd_options(&o, argc, argv);
-    if (!o.ceilings)
-        die("bench: nothing to do: give --ceilings");
-    struct device *d = device_open(o.device, DTYPE_BF16, (int)o.threads);
+    struct device *d = device_open(o->device, DTYPE_BF16, (int)o->threads);
     if (!d)
         die("%s", err_text());
     printf("device       %s: %s\n", d->name, d->text);
@@ -39,4 +91,199 @@ int cmd_bench(int argc, char **argv)
     print_peak("read", d->ops->peak_bandwidth(d), "GB/s");
     d->ops->close(d);
     return EXIT_GOOD;
+}
+
+/* ---- the points of a sweep ---- */
+
+static const struct opt *sweep_option(const char *key)
+{
+    static const char *const keys[] = { "rate", "concurrency", "input-len", "output-len", "prefix-len", "num-requests", "max-step-tokens" };
+    const char *name = strcmp(key, "batch") == 0 ? "max-seqs" : NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !name; i++)
+        name = strcmp(key, keys[i]) == 0 ? keys[i] : NULL;
+    for (const struct opt *o = bench_options; name && (o->name || o->help); o++)
+        if (o->name && strcmp(o->name, name) == 0)
+            return o;
+    die("bench: --sweep: \"%s\" cannot be swept; rate, concurrency, input-len, output-len, prefix-len, num-requests, batch and max-step-tokens can", key);
+}
+
+static void add_point(struct plan_of_runs *r, const struct opt *o, const char *key, const char *value)
+{
+    r->points = mem_resize(r->points, r->n_point + 1, sizeof *r->points);
+    struct point *p = &r->points[r->n_point++];
+    p->opts = r->opts;
+    snprintf(p->text, sizeof p->text, "%s%s%s", key, value[0] ? "=" : "", value);
+    if (o && opt_set(o, &p->opts, value))
+        die("bench: --sweep %s: %s", key, err_text());
+}
+
+/* "rate=1,2,4"; values are split at commas outside of parentheses: normal(128,32) is one. */
+static void make_points(struct plan_of_runs *r)
+{
+    char *text = r->opts.sweep ? strdup(r->opts.sweep) : NULL, *values = text, *key = strsep(&values, "=");
+    if (!text)
+        add_point(r, NULL, "", "");
+    else if (!values || !values[0])
+        die("bench: --sweep: \"%s\" is not KEY=VALUE,VALUE...", r->opts.sweep);
+    const struct opt *o = text ? sweep_option(key) : NULL;
+    for (char *at = values, *begin = values; values && begin; at++) {
+        int depth = 0;
+        for (; *at && (*at != ',' || depth); at++)
+            depth += (*at == '(') - (*at == ')');
+        bool last = !*at;
+        *at = 0;
+        add_point(r, o, key, begin);
+        begin = last ? NULL : at + 1;
+    }
+    for (size_t i = 0; i < r->n_point; i++)
+        load_make(&r->points[i].load, &r->points[i].opts, r->bench.n_corpus > 0);
+    free(text);
+}
+
+/* ---- running them ---- */
+
+/* Folders are for one command: what is in them is not mixed with what another one measures. */
+static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
+{
+    struct buf path = {0}, now = {0};
+    char *before;
+    size_t len = 0;
+    buf_printf(&path, "%s/command", r->folder);
+    for (int i = 0; i < argc; i++)
+        buf_printf(&now, "%s\n", argv[i]);
+    FILE *f = fopen(path.data, "r");
+    if (f) {
+        fclose(f);
+        before = zfile_read_all(path.data, &len);
+        if (!before || len != now.len || memcmp(before, now.data, len))
+            die("bench: \"%s\" holds the results of another command (%s); name another folder", r->folder, path.data);
+        free(before);
+    } else if (!(f = fopen(path.data, "w")) || fwrite(now.data, 1, now.len, f) != now.len || fclose(f)) {
+        die("%s: %s", path.data, strerror(errno));
+    }
+    buf_free(&path);
+    buf_free(&now);
+}
+
+/* Runs the point, or takes what its folder has.  False: interrupted. */
+static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetition)
+{
+    static struct summary s;
+    char folder[600];
+    snprintf(folder, sizeof folder, "%s/%04llu", r->folder, (unsigned long long)++r->n_run);
+    int there = r->several && r->folder[0] ? bench_rows_read(&r->rows, folder) : 0;
+    if (there < 0)
+        die("%s", err_text());
+    if (there)
+        return true;
+    if (r->several && r->folder[0])
+        folder_make(folder);
+    if (r->several)
+        log_info("run %llu%s%s", (unsigned long long)r->n_run, p->text[0] ? ": " : "", p->text);
+    bench_run(&r->bench, &p->load, p->text, repetition, !r->folder[0] ? NULL : r->several ? folder : r->folder, &s);
+    if (stop_asked)
+        return false;
+    bench_rows_add(&r->rows, &s);
+    if (!r->several && r->opts.format == BENCH_TABLE && !r->opts.quiet)
+        results_print(&s, stdout);
+    if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
+        die("%s", err_text());
+    return true;
+}
+
+/* Each point in turn, again and again: so that a drift of the machine does not pass for a difference between points. */
+static bool run_points(struct plan_of_runs *r)
+{
+    for (int64_t k = 1; k <= r->opts.repeat; k++)
+        for (size_t i = 0; i < r->n_point; i++)
+            if (!run_point(r, &r->points[i], (uint64_t)k))
+                return false;
+    return true;
+}
+
+static bool search(struct plan_of_runs *r)
+{
+    struct point *p = &r->points[0];
+    struct slo_search s;
+    slo_search_init(&s, p->opts.rate > 0 ? p->opts.rate : 1, p->opts.precision);
+    int64_t least = (int64_t)slo_samples(&p->load.slo);
+    p->opts.num_requests = p->opts.num_requests > least ? p->opts.num_requests : least;
+    while (slo_search_next(&s)) {
+        p->opts.rate = s.next;
+        snprintf(p->text, sizeof p->text, "rate=%.4g", s.next);
+        load_make(&p->load, &p->opts, r->bench.n_corpus > 0);
+        if (!run_point(r, p, 1))
+            return false;
+        const char *kept = bench_rows_cell(&r->rows, r->rows.n - 1, "slo_kept");
+        if (!kept[0])
+            die("bench: --find-max: a probe had too few requests to tell: %zu are needed; give a longer corpus or trace", (size_t)least);
+        slo_search_tell(&s, strcmp(kept, "yes") == 0);
+    }
+    if (s.kept > 0 && s.broken > 0)
+        log_info("highest rate that keeps %s: %.4g requests/s (%.4g does not)", r->opts.slo, s.kept, s.broken);
+    else
+        log_warn("%s: %s at every rate tried", r->opts.slo, s.kept > 0 ? "kept" : "not kept");
+    return true;
+}
+
+static void parse_options(struct plan_of_runs *r, int argc, char **argv)
+{
+    int first = cmd_options(&r->opts, argc, argv);
+    struct bench_opts *o = &r->opts;
+    log_set_level(o->quiet && o->log_level > LOG_WARN ? LOG_WARN : (enum log_level)o->log_level);
+    if (o->ceilings)
+        return;
+    if (!o->session.model)
+        die("bench: no model: give -m MODEL (a Hugging Face folder, or random:qwen3-0.6b)");
+    r->bench.corpora = argv + first;
+    r->bench.n_corpus = argc - first;
+    for (int i = 0; i < r->bench.n_corpus; i++)
+        if (strcmp(r->bench.corpora[i], "-") == 0 || pipeline_probe(r->bench.corpora[i]))
+            die("bench: %s", strcmp(r->bench.corpora[i], "-") ? err_text() : "a corpus is read more than once: give a file, not -");
+    if (o->find_max && (!o->slo || o->sweep || o->repeat > 1))
+        die("bench: --find-max needs --slo, and no --sweep or --repeat");
+    if (!o->num_requests && !r->bench.n_corpus && !o->trace)
+        o->num_requests = 256;
+    make_points(r);
+    r->several = o->find_max || r->n_point > 1 || o->repeat > 1;
+}
+
+static bool any_invalid(const struct bench_rows *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (strcmp(bench_rows_cell(r, i, "validity"), "VALID")) {
+            log_warn("%s%sINVALID: %s", bench_rows_cell(r, i, "point"), bench_rows_cell(r, i, "point")[0] ? ": " : "", bench_rows_cell(r, i, "validity_rules"));
+            return true;
+        }
+    return false;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    static struct plan_of_runs r;
+    static struct session_opts session;            /* the session's own: it fills sizes in */
+    parse_options(&r, argc, argv);
+    if (r.opts.ceilings)
+        return print_ceilings(&r.opts.session);
+    stop_catch();
+    folder_choose(r.folder, sizeof r.folder, r.opts.results);
+    if (r.folder[0])
+        keep_command(&r, argc, argv);
+    bench_rows_init(&r.rows);
+    session = r.opts.session;
+    session_open_model(&r.bench.session, "bench", &session);
+    bool whole = r.opts.find_max ? search(&r) : run_points(&r);
+    if (!whole) {
+        log_warn("interrupted%s", r.folder[0] ? ": the same command with --results goes on" : "");
+        return EXIT_AGAIN;
+    }
+    if (r.several || r.opts.format != BENCH_TABLE)
+        bench_rows_print(&r.rows, (enum bench_format)r.opts.format);
+    if (r.folder[0])
+        log_info("result files are in %s/", r.folder);
+    int status = any_invalid(&r.rows) && !r.opts.allow_invalid ? EXIT_SOME_FAILED : EXIT_GOOD;
+    bench_rows_free(&r.rows);
+    free(r.points);
+    session_close(&r.bench.session);
+    return status;
 }

@@ -26,6 +26,14 @@ int pipeline_probe(const char *corpus)
     return 0;
 }
 
+static void fail(struct pipeline *p)
+{
+    if (!p->failed)
+        snprintf(p->error, sizeof p->error, "%s", err_text());
+    p->failed = true;
+    *p->stop = true;
+}
+
 /* ---- the reader ---- */
 
 struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, serial; };
@@ -74,8 +82,12 @@ static bool hand_over(struct reading *rd, struct request *r)
     struct answer *a = answer_new(r);
     a->serial = rd->serial++;
     a->arrival_ns = clock_ns();
-    if (queue_put(r->error ? rd->p->out : rd->p->in, a))
+    struct pace *pace = rd->p->pace;
+    if ((!pace || pace_wait(pace, r->arrival_s, a)) && queue_put(r->error ? rd->p->out : rd->p->in, a)) {
+        if (pace)
+            pace_let_in(pace);
         return true;
+    }
     answer_free(a);
     return false;
 }
@@ -137,11 +149,30 @@ static bool read_corpus(struct reading *rd, const char *file)
     return open;
 }
 
+static void read_workload(struct reading *rd)
+{
+    struct pipeline *p = rd->p;
+    struct workload_request w = {0};
+    int rc = 1;
+    for (bool open = true; open && rc > 0 && (!p->limit || rd->index < (uint64_t)p->limit);) {
+        int64_t start = clock_ns();
+        rc = workload_next(p->workload, &w);
+        stage_add(rd->clock, STAGE_READ, clock_ns() - start, rc > 0, 0);
+        if (rc > 0)
+            open = hand_over(rd, request_of_ids(&p->requests, rd->index++, w.prompt_ids, w.n_prompt, w.n_output, w.arrival_s));
+    }
+    if (rc < 0)
+        fail(p);
+    free(w.prompt_ids);
+}
+
 static void *read_thread(void *arg)
 {
     struct pipeline *p = arg;
     struct reading rd = { .p = p, .clock = p->meter->clock[THREAD_READER], .tok = tok_state_open(p->tokenizer) };
-    for (int i = 0; i < p->n_corpus; i++)
+    if (p->workload)
+        read_workload(&rd);
+    for (int i = 0; i < p->n_corpus && !p->workload; i++)
         if (!read_corpus(&rd, p->corpora[i]) && queue_done(p->in))
             break;
     queue_close(p->in);
@@ -152,18 +183,10 @@ static void *read_thread(void *arg)
 
 /* ---- the writer ---- */
 
-static void fail_writing(struct pipeline *p)
-{
-    if (!p->write_failed)
-        snprintf(p->write_error, sizeof p->write_error, "%s", err_text());
-    p->write_failed = true;
-    *p->stop = true;
-}
-
 static void put_row(struct pipeline *p, const struct buf *row)
 {
-    if (!p->write_failed && zwriter_put(p->rows, row->data, row->len))
-        fail_writing(p);
+    if (p->rows && !p->failed && zwriter_put(p->rows, row->data, row->len))
+        fail(p);
 }
 
 /* Ordered: the row waits in its place of the window; then all that are next leave. */
@@ -206,8 +229,10 @@ static void write_answer(struct pipeline *p, struct answer *a, struct tok_state 
     else
         put_row(p, row);
     if (a->request->error && p->errors && zwriter_put(p->errors, row->data, row->len))
-        fail_writing(p);
+        fail(p);
     meter_answer(p->meter, a, match);
+    if (p->pace)
+        pace_left(p->pace);
     stage_add(clock, STAGE_DETOKENIZE, made - start, 1, a->request->error ? 0 : answer_generated(a));
     stage_add(clock, STAGE_WRITE, clock_ns() - made, 1, 0);
     answer_free(a);
@@ -216,8 +241,8 @@ static void write_answer(struct pipeline *p, struct answer *a, struct tok_state 
 static void flush_rows(struct pipeline *p)
 {
     int64_t start = clock_ns();
-    if (!p->write_failed && (zwriter_flush(p->rows) || (p->errors && zwriter_flush(p->errors))))
-        fail_writing(p);
+    if (!p->failed && ((p->rows && zwriter_flush(p->rows)) || (p->errors && zwriter_flush(p->errors))))
+        fail(p);
     stage_add(p->meter->clock[THREAD_WRITER], STAGE_WRITE, clock_ns() - start, 0, 0);
 }
 

@@ -1,5 +1,5 @@
-/* pipeline.h - the two threads beside the engine: the reader turns files into tokenized requests, the writer turns
- * answers into rows.  Bounded queues join them, so memory stays bounded whatever the corpus. */
+/* pipeline.h - the two threads beside the engine: the reader turns files into tokenized requests, or takes them from a
+ * workload, the writer turns answers into rows.  Bounded queues join them, so memory stays bounded whatever the corpus. */
 #ifndef CMD_PIPELINE_H
 #define CMD_PIPELINE_H
 
@@ -9,29 +9,33 @@
 #include <stdint.h>
 
 #include "base/queue.h"
+#include "cmd/pace.h"
 #include "data/answer.h"
 #include "data/request.h"
 #include "data/tokenizer.h"
 #include "data/zfile.h"
 #include "engine/meter.h"
+#include "plan/workload.h"
 
 struct pipeline {
     /* given */
     char **corpora; int n_corpus;
-    int64_t limit;                         /* lines to take; 0: all */
+    struct workload *workload;             /* instead of corpora; NULL: none */
+    struct pace *pace;                     /* NULL: requests come as fast as they are taken */
+    int64_t limit;                         /* lines, or requests, to take; 0: all */
     bool ordered;
     uint32_t n_vocab;                      /* of the model: ids must be below */
     const struct tokenizer *tokenizer;
     struct request_reader requests;
     struct row_style style;
-    struct zwriter *rows, *errors;         /* errors NULL: none kept */
+    struct zwriter *rows, *errors;         /* NULL: none kept */
     struct meter *meter;
-    atomic_bool *stop;                     /* set when rows can no longer be written */
+    atomic_bool *stop;                     /* set when rows can no longer be written, or the workload made */
     /* between the threads */
     struct queue *in, *out;                /* struct answer */
     pthread_t reader, writer;
-    atomic_bool write_failed;              /* the writer could not write: the run must end */
-    char write_error[512];
+    atomic_bool failed;                    /* the writer could not write, or the workload is bad: the run must end */
+    char error[512];
     pthread_mutex_t lock; pthread_cond_t moved;
     uint64_t next_row;                     /* ordered: the serial to write next, under lock */
     struct buf *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */

@@ -122,7 +122,7 @@ static int close_outputs(struct run *r)
     int rc = zwriter_close(r->pipe.rows);
     if (rc == 0 && r->pipe.errors)
         rc = zwriter_close(r->pipe.errors);
-    return r->pipe.write_failed ? err_set("%s", r->pipe.write_error) : rc;
+    return r->pipe.failed ? err_set("%s", r->pipe.error) : rc;
 }
 
 static void name_request(const struct request *r, void *n)

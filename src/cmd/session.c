@@ -210,5 +210,6 @@ struct run_facts session_facts(struct session *s, struct meter *meter, bool peak
         .max_seqs = (uint64_t)o->max_seqs, .max_step_tokens = (uint64_t)o->max_step_tokens,
         .threads = (uint64_t)(o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = rss,
         .peak_flops = peaks ? s->peak_flops : (double)NAN, .peak_bandwidth = peaks ? s->peak_bandwidth : (double)NAN, .gauge = gauge,
+        .async = s->device->async, .rate_rps = NAN, .late_max_ms = NAN,
     };
 }

@@ -587,6 +587,23 @@ struct request *request_parse(struct request_reader *rr, const char *file, uint6
     return r;
 }
 
+struct request *request_of_ids(const struct request_reader *rr, uint64_t index, const int32_t *ids, uint32_t n, uint32_t n_output, double arrival_s)
+{
+    struct request *r = mem_alloc(sizeof *r);
+    r->read_ns = clock_ns();
+    r->file = "workload";
+    r->line = index + 1;
+    r->index = index;
+    r->arrival_s = arrival_s;
+    r->sampling = rr->defaults;
+    r->sampling.max_tokens = (int32_t)n_output;
+    r->sampling.own_max_tokens = r->sampling.ignore_eos = true;
+    r->prompt_ids = arena_alloc(&r->arena, n * sizeof *ids);
+    memcpy(r->prompt_ids, ids, n * sizeof *ids);
+    r->n_prompt = n;
+    return r;
+}
+
 void request_fail(struct request *r, const char *fmt, ...)
 {
     char text[1024];

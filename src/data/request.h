@@ -63,6 +63,9 @@ struct request_reader {
 /* Never fails: a bad line gives a request with `error` set ("column 17: ..." where JSON is broken), and with its id
  * where that could be read.  text NULL: the line was too long (len bytes).  Free with request_free. */
 struct request *request_parse(struct request_reader *rr, const char *file, uint64_t line, uint64_t index, const char *text, size_t len);
+/* A request that no line asks for: exactly n_output tokens behind these ids; arrival_s as in struct request. */
+struct request *request_of_ids(const struct request_reader *rr, uint64_t index, const int32_t *ids, uint32_t n, uint32_t n_output, double arrival_s);
+
 void            request_fail(struct request *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* the first error stays */
 void            request_free(struct request *r);
 void            request_reader_free(struct request_reader *rr);

@@ -52,6 +52,12 @@ static const struct column summary_columns[] = {
     {"clock_min_mhz", COLUMN_REAL, FACT(gauge.clock_min_mhz)}, {"throttle_reasons", COLUMN_TEXT, FIELD(throttle_reasons)},
     {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
     {"device_busy", COLUMN_REAL, FIELD(device_busy)},
+    {"scenario", COLUMN_TEXT, FACT(scenario)}, {"arrivals", COLUMN_TEXT, FACT(arrivals)}, {"rate_rps", COLUMN_REAL, FACT(rate_rps)},
+    {"concurrency", COLUMN_U64, FACT(concurrency)}, {"input_len", COLUMN_TEXT, FACT(input_len)}, {"output_len", COLUMN_TEXT, FACT(output_len)},
+    {"point", COLUMN_TEXT, FACT(point)}, {"repetition", COLUMN_U64, FACT(repetition)},
+    {"slo", COLUMN_TEXT, FACT(slo)}, {"goodput_rps", COLUMN_REAL, FIELD(goodput_rps)},
+    {"late_max_ms", COLUMN_REAL, FACT(late_max_ms)}, {"drifted", COLUMN_U64, FIELD(drifted)},
+    {"slo_kept", COLUMN_TEXT, FIELD(slo_kept)},
     {0},
 };
 
@@ -176,6 +182,8 @@ static void make_rates(struct summary *s, const struct meter *m)
     s->mfu = ratio(m->flops, s->wall_s * s->facts.peak_flops);
     s->mbu = ratio(m->bytes, s->wall_s * s->facts.peak_bandwidth);
     s->device_busy = ratio(m->device_s, s->wall_s);
+    s->drifted = m->drifted;
+    s->goodput_rps = s->facts.slo ? ratio((double)m->good, s->wall_s) : (double)NAN;
 }
 
 static double busy_s(const struct summary *s, const enum stage *stages, size_t n)
@@ -224,9 +232,15 @@ static void add_rule(struct summary *s, bool failed, const char *rule)
         list_add(s->text[1], rule);
 }
 
-static void make_validity(struct summary *s)
+static void make_validity(struct summary *s, const struct meter *m)
 {
+    double host_s = s->wall_s - s->stages[STAGE_IDLE].busy_s - s->drain_s;         /* the engine had work */
     add_rule(s, s->facts.interrupted, "interrupted");
+    add_rule(s, m->n_alike > 2 && m->first_ms > 3 * m->alike_ms / (double)m->n_alike, "cold start counted (the first step took over 3 times what others of its size took)");
+    add_rule(s, s->facts.unshared && s->cached_tokens, "cache contamination (prompt tokens were cached, and no two prompts begin alike)");
+    add_rule(s, s->facts.async && m->device_s < 0.9 * host_s, "host-bound (the device was idle over 10 % of the time)");
+    add_rule(s, s->drifted, "output length drift (drifted)");
+    add_rule(s, s->facts.n_late * 100 > s->lines, "arrivals late (over 1 % came more than 10 ms after their time)");
     add_rule(s, s->wall_s < 10, "too short (wall_s under 10)");
     add_rule(s, s->done < 44, "too few requests (p90 needs 44)");
     add_rule(s, s->recomputed_tokens * 10 > s->total_tokens, "preemption thrash (recomputed over 10 % of total tokens)");
@@ -255,7 +269,7 @@ void results_make(struct summary *s, struct meter *m, const struct run_facts *fa
     make_stages(s, m);
     make_split(s);
     make_throttle(s);
-    make_validity(s);
+    make_validity(s, m);
 }
 
 static int write_file(const char *folder, const char *name, const struct buf *b)
@@ -272,7 +286,7 @@ static int write_file(const char *folder, const char *name, const struct buf *b)
     return good ? 0 : -1;
 }
 
-static void put_summary_json(struct buf *b, const struct summary *s)
+void results_put_json(struct buf *b, const struct summary *s)
 {
     buf_putc(b, '{');
     table_json_members(b, summary_columns, s);
@@ -284,15 +298,25 @@ static void put_summary_json(struct buf *b, const struct summary *s)
     buf_puts(b, "]}\n");
 }
 
+void results_put_csv_header(struct buf *b)
+{
+    table_csv_header(b, summary_columns);
+}
+
+void results_put_csv(struct buf *b, const struct summary *s)
+{
+    table_csv_row(b, summary_columns, s);
+}
+
 int results_write(const struct summary *s, const char *folder)
 {
     struct buf stages = {0}, csv = {0}, json = {0};
     table_csv_header(&stages, stage_columns);
     for (int i = 0; i < N_STAGE; i++)
         table_csv_row(&stages, stage_columns, &s->stages[i]);
-    table_csv_header(&csv, summary_columns);
-    table_csv_row(&csv, summary_columns, s);
-    put_summary_json(&json, s);
+    results_put_csv_header(&csv);
+    results_put_csv(&csv, s);
+    results_put_json(&json, s);
     int rc = write_file(folder, "stages.csv", &stages) || write_file(folder, "summary.csv", &csv) || write_file(folder, "summary.json", &json);
     buf_free(&stages);
     buf_free(&csv);

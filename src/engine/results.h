@@ -20,6 +20,13 @@ struct run_facts {
     uint64_t max_rss_bytes;            /* before the peaks were measured */
     double   peak_flops, peak_bandwidth;       /* measured; NaN: not */
     struct gauge_sums gauge;                   /* of the device while the run lasted */
+    bool     async;                            /* the device runs beside the host */
+    /* of bench; NULL, NaN and 0 where they have no meaning */
+    const char *scenario, *arrivals, *input_len, *output_len, *point, *slo;
+    double   rate_rps;
+    uint64_t concurrency, repetition, n_late;
+    double   late_max_ms;
+    bool     unshared;                         /* no two prompts of the workload begin alike */
 };
 
 struct stage_row {
@@ -38,7 +45,9 @@ struct summary {
     double ttft_mean_ms, ttft_p50_ms, ttft_p90_ms, ttft_p99_ms, tpot_mean_ms, tpot_p50_ms, tpot_p90_ms, tpot_p99_ms;
     double itl_p50_ms, itl_p90_ms, itl_p99_ms, e2el_mean_ms, e2el_p50_ms, e2el_p90_ms, e2el_p99_ms, queue_p50_ms, queue_p99_ms;
     uint64_t steps, preemptions, kv_blocks_used_max, scored, matched;
-    double score, mfu, mbu, device_busy;
+    double score, mfu, mbu, device_busy, goodput_rps;
+    uint64_t drifted;
+    const char *slo_kept;              /* "yes", "no"; NULL: no SLO, or too few requests to tell; bench fills it in */
     struct stage_row stages[N_STAGE];
     const char *throttle_reasons;
     char text[3][512];                 /* what date_utc, validity_rules and throttle_reasons point to */
@@ -49,6 +58,9 @@ void results_make(struct summary *s, struct meter *m, const struct run_facts *fa
 
 /* Writes stages.csv, summary.csv and summary.json into the folder.  0, or -1: err_text(). */
 int  results_write(const struct summary *s, const char *folder);
+void results_put_csv_header(struct buf *b);
+void results_put_csv(struct buf *b, const struct summary *s);          /* a row of summary.csv, its end of line included */
+void results_put_json(struct buf *b, const struct summary *s);         /* as in summary.json, with the end of line */
 
 /* The table of stages and the lines below it, for people. */
 void results_print(const struct summary *s, FILE *to);

@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE     /* strsep */
 #include "plan/slo.h"
 
 #include <math.h>

@@ -1,0 +1,63 @@
+/* bench.h - what the files of tokmill bench share: bench.c has the options and decides what runs, bench_run.c runs one
+ * benchmark, bench_rows.c keeps and shows what came of them. */
+#ifndef CMD_BENCH_H
+#define CMD_BENCH_H
+
+#include "base/buf.h"
+#include "cmd/pace.h"
+#include "cmd/session.h"
+#include "plan/slo.h"
+#include "plan/workload.h"
+
+struct bench_opts {
+    struct session_opts session;
+    const char *trace, *input_len, *output_len, *arrivals, *slo, *sweep, *results;
+    int64_t num_requests, prefix_len, prefix_count, concurrency, repeat, warmup;
+    int scenario, count_from, format, log_level;
+    double rate, precision;
+    bool find_max, allow_invalid, quiet, ceilings;
+};
+
+/* bench_run.c: one benchmark after the other on one session. */
+struct bench {
+    struct session session;
+    struct session_opts opened;        /* what the engine was opened with */
+    char **corpora; int n_corpus;
+    struct meter meter;
+};
+
+/* What runs, as the options say it. */
+struct load {
+    struct bench_opts *opts;
+    enum scenario scenario;
+    struct workload_config workload;
+    struct arrivals_config arrivals;
+    struct slo slo;
+    bool corpus;                       /* the requests are the corpora's, not the workload's */
+    char arrivals_text[64];
+};
+
+void load_make(struct load *l, struct bench_opts *o, bool corpus);     /* what is wrong with the options ends the program */
+
+/* Runs it; the files go to the folder, NULL: nowhere.  The summary points into itself and into the options. */
+void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repetition, const char *folder, struct summary *s);
+
+/* bench_rows.c: the summaries so far, as text. */
+struct bench_rows {
+    struct buf header;                 /* of summary.csv */
+    struct bench_row { char *csv, *json, **cells; } *row;
+    size_t n, room, n_column;
+    char **names;                      /* [n_column] */
+};
+
+void bench_rows_init(struct bench_rows *r);
+void bench_rows_free(struct bench_rows *r);
+void bench_rows_add(struct bench_rows *r, const struct summary *s);
+int  bench_rows_read(struct bench_rows *r, const char *folder);        /* adds what the folder of a run has: 1; 0: it has none; -1: err_text() */
+const char *bench_rows_cell(const struct bench_rows *r, size_t row, const char *column);
+int  bench_rows_write(const struct bench_rows *r, const char *folder); /* summary.csv; 0, or -1: err_text() */
+
+enum bench_format { BENCH_TABLE, BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL };
+void bench_rows_print(const struct bench_rows *r, enum bench_format f);
+
+#endif
