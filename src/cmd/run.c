@@ -99,7 +99,7 @@ struct run {
     struct pipeline pipe;
     struct price price;
     char model_name[256];
-    double load_s, warmup_s;
+    double load_s, load_bytes_per_s, warmup_s;
     atomic_bool started;               /* the pipeline runs: a signal drains it */
 };
 
@@ -225,6 +225,27 @@ static struct tokenizer *open_tokenizer(const char *model)
     return t;
 }
 
+/* The weights, and the rate at which they came: read, converted, packed and on the device. */
+static void load_weights(struct run *r)
+{
+    int64_t start = clock_ns();
+    r->model = model_open(r->device, r->opts.model, weight_type(&r->opts), (uint64_t)r->opts.seed);
+    if (!r->model)
+        die("%s", err_text());
+    r->device->ops->sync(r->device);
+    double seconds = (double)(clock_ns() - start) * 1e-9;
+    r->load_bytes_per_s = r->model->read_bytes ? (double)r->model->read_bytes / seconds : (double)NAN;
+}
+
+static void tell_model(const struct run *r)
+{
+    char rate[64] = "";
+    if (r->model->read_bytes)
+        snprintf(rate, sizeof rate, " (%.3g GB of weights at %.3g GB/s)", (double)r->model->read_bytes * 1e-9, r->load_bytes_per_s * 1e-9);
+    log_info("%s: %s, %.1f MiB of %s weights on %s (%s), loaded in %.1f s%s", r->model_name, r->model->config.model_type,
+             (double)r->model->weight_bytes / 0x1p20, dtype_name(r->model->weight_dtype), r->device->name, r->device->text, r->load_s, rate);
+}
+
 static void open_model(struct run *r)
 {
     int64_t start = clock_ns();
@@ -232,16 +253,13 @@ static void open_model(struct run *r)
     if (!r->device)
         die("%s", err_text());
     check_types(r);
-    r->model = model_open(r->device, r->opts.model, weight_type(&r->opts), (uint64_t)r->opts.seed);
-    if (!r->model)
-        die("%s", err_text());
+    load_weights(r);
     r->tokenizer = open_tokenizer(r->opts.model);
     if (!r->tokenizer)
         die("%s", err_text());
     name_model(r);
     r->load_s = (double)(clock_ns() - start) * 1e-9;
-    log_info("%s: %s, %.1f MiB of %s weights on %s (%s), loaded in %.1f s", r->model_name, r->model->config.model_type,
-             (double)r->model->weight_bytes / 0x1p20, dtype_name(r->model->weight_dtype), r->device->name, r->device->text, r->load_s);
+    tell_model(r);
 }
 
 /* Of a GPU's memory, after the weights and the buffers of a step; the rest is for the scratch of single ops. */
@@ -381,7 +399,7 @@ static struct run_facts facts_of(struct run *r)
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
         .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .kv_dtype = dtype_name(kv_type(&r->opts)),
         .corpus = r->corpora[0], .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
-        .load_s = r->load_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
+        .load_s = r->load_s, .load_bytes_per_s = r->load_bytes_per_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
         .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(),

@@ -77,6 +77,7 @@ static int part_get(struct loader *l, struct part *p, const char *prefix, const 
     if (check(l, p->info, w) != 0)
         return -1;
     p->data = p->info->data;
+    l->m->read_bytes += l->file ? p->info->size : 0;
     if (!l->file) {
         size_t n = random_elements(p->info);
         own_reserve(p, n * sizeof(uint16_t));

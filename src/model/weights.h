@@ -25,6 +25,7 @@ struct model {
     float *norm_final;                     /* [d_model] */
     struct layer *layers;                  /* [n_layer] */
     size_t weight_bytes;                   /* packed */
+    size_t read_bytes;                     /* as they lie in the file; 0 if they are random */
 };
 
 /* path: a Hugging Face folder, or "random:SHAPE" (seed: of its weights).  weight_dtype f32, bf16, int8 or e4m3, as the
