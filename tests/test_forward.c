@@ -392,11 +392,12 @@ static void test_cost(void **state)
     (void)state;
     struct model_config c = { .n_layer = 2, .n_head = 4, .n_kv_head = 2, .d_head = 8, .d_model = 16, .d_ff = 24, .n_vocab = 100 };
     double layer = 16 * (2 * 32 + 2 * 16) + 3 * 16 * 24;
-    struct forward_cost cost = forward_cost_tokens(&c, 3, 30, 1);
+    struct forward_sizes s = { 1, 2, 4 };
+    struct forward_cost cost = forward_cost_tokens(&c, &s, 3, 30, 1);
     assert_true(cost.flops == 2 * 3 * 2 * layer + 2 * 1600 + 4 * 32 * 2 * 30);
-    assert_true(cost.bytes == 2 * (2 * layer + 1600 + 2 * 16 * 2 * 30));
+    assert_true(cost.bytes == 2 * layer + 2 * 1600 + 4 * (2 * 16 * 2 * 30));
     c.window = 4, c.window_from = 1;    /* one layer sees at most 3 x 4 keys */
-    assert_true(forward_cost_tokens(&c, 3, 30, 0).bytes == 2 * (2 * layer + 2 * 16 * (30 + 12)));
+    assert_true(forward_cost_tokens(&c, &s, 3, 30, 0).bytes == 2 * layer + 4 * (2 * 16 * (30 + 12)));
 }
 
 int main(void)

@@ -180,7 +180,9 @@ static void add_work(struct work *w, const struct plan_part *part)
 
 static struct forward_cost cost_of(const struct engine *e, const struct work *w)
 {
-    return forward_cost_tokens(&e->model->config, w->n_tok, w->context, w->n_out);
+    const struct model *m = e->model;
+    struct forward_sizes sizes = { dtype_size(m->weight_dtype), dtype_size(m->head_dtype), dtype_size(e->kv_shape.dtype) };
+    return forward_cost_tokens(&m->config, &sizes, w->n_tok, w->context, w->n_out);
 }
 
 /* A mixed step's time is shared between its prefill and its decode tokens by what each would cost alone: the mean of its

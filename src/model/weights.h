@@ -20,7 +20,7 @@ struct layer {
 struct model {
     struct model_config config;
     struct device *device;
-    enum dtype weight_dtype;
+    enum dtype weight_dtype, head_dtype;   /* of the layers' matrices, of embedding and head */
     struct weight *embed, *lm_head;        /* [n_vocab, d_model]; one and the same if tied */
     float *norm_final;                     /* [d_model] */
     struct layer *layers;                  /* [n_layer] */
