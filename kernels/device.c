@@ -37,6 +37,14 @@ static int cuda_ordinal(const char *name)
     return atoi(name + 5);
 }
 
+/* To a multiple of 16, and to an eighth of the power of two below: 56 numbers up to 8192. */
+uint32_t device_bucket(uint32_t n)
+{
+    uint32_t step = n ? (1u << (31 - __builtin_clz(n))) / 8 : 0;
+    step = step < 16 ? 16 : step;
+    return (n + step - 1) / step * step;
+}
+
 struct device *device_open(const char *name, enum dtype compute, int n_thread)
 {
     if (compute != DTYPE_F32 && compute != DTYPE_BF16) {

@@ -2,7 +2,8 @@
  *
  * Shapes: n_tok tokens run in a step, of n_seq sequences; n_out rows are sampled.  Tensors are row-major.
  * Pointers inside the structs are device memory (device->ops->alloc) unless their comment says host.
- * Ops are enqueued in order; `sync` waits.  Nothing here allocates after weights, KV and scratch are made.
+ * Ops are enqueued in order, but a download runs beside those behind it; `sync` waits.  Nothing here allocates after weights,
+ * KV and scratch are made.
  *
  * Sameness: on the CPU device the order of every sum depends on the row alone, never on what else is in the
  * batch, on how a prompt is cut into steps, or on the number of threads. */
@@ -19,9 +20,13 @@ struct tensor { void *data; enum dtype dtype; uint32_t rows, cols; };      /* [r
 
 struct weight;         /* a matrix packed for this device: y = x w^T, w is [n_out, n_in] */
 struct kv;             /* the paged KV memory of all layers; its layout belongs to the device */
+struct graph;          /* ops recorded, to be run again */
+
+#define SLOT_NONE UINT32_MAX   /* of a token that pads a step: nothing is stored */
 
 /* What runs in one step.  Sequence s holds the tokens seq_start[s] .. seq_start[s+1]-1 of the step, which are
- * consecutive positions ending at kv_len[s]-1. */
+ * consecutive positions ending at kv_len[s]-1.  The last tokens may be of no sequence, and the last sequences without tokens
+ * (kv_len 0): they pad the step to a size that has run before, and their rows hold what they will. */
 struct step {
     uint32_t n_tok, n_seq, n_out;
     const int32_t  *ids, *prev;    /* [n_tok]; of an id below 0 see struct embed */
@@ -105,6 +110,13 @@ struct gather {                    /* y[i] = x[rows[i]] */
     struct tensor y;
 };
 
+struct patch { uint32_t at, value; };
+
+struct scatter {                   /* y[p.at] = p.value for each patch p; no two at one place */
+    const struct patch *patches; uint32_t n;
+    uint32_t *y;
+};
+
 /* Changes to one logit before sampling: l = (l > 0 ? l / repeat : l * repeat) + add */
 struct logit_edit { int32_t id; float repeat, add; };
 
@@ -143,6 +155,8 @@ struct telemetry {                 /* a moment of the device; NaN: it cannot tel
 
 struct device;
 
+enum { N_MARK = 4 };
+
 struct device_ops {
     void  (*close)(struct device *d);
     void *(*alloc)(struct device *d, size_t size);                 /* zeroed */
@@ -150,10 +164,22 @@ struct device_ops {
     void *(*host_alloc)(struct device *d, size_t size);            /* host memory that a download does not wait for */
     void  (*host_free)(struct device *d, void *p, size_t size);
     void  (*upload)(struct device *d, void *dst, const void *host, size_t size);   /* host is free again at return */
-    void  (*download)(struct device *d, void *host, const void *src, size_t size);
+    void  (*download)(struct device *d, void *host, const void *src, size_t size); /* src stays as it is until sync or wait */
     void  (*sync)(struct device *d);
-    void  (*mark)(struct device *d, int i);    /* i is 0 or 1 */
-    void  (*wait)(struct device *d, int i);    /* like sync, but only for what was enqueued before the last mark(i) */
+
+    /* Marks between ops, numbered below N_MARK.  wait is like sync, but only for what was enqueued before the last mark(i);
+     * elapsed: seconds that the device took from one mark to a later one, when both have been waited for. */
+    void   (*mark)(struct device *d, int i);
+    void   (*wait)(struct device *d, int i);
+    double (*elapsed)(struct device *d, int from, int to);
+
+    /* Only where `async`.  The ops between record and record_end are not run but kept; each has run before with the same sizes,
+     * and its memory is there as long as the graph is used.  replay: enqueues them, or returns false: the device has moved
+     * memory of its own, record them anew. */
+    void          (*record)(struct device *d);
+    struct graph *(*record_end)(struct device *d);
+    bool          (*replay)(struct device *d, const struct graph *g);
+    void          (*graph_free)(struct device *d, struct graph *g);
 
     /* Packs host matrices of equal width, one below the other, as one weight of type f32, bf16, int8 or e4m3 (the last two: per-row
      * scale of the weight, per-row scale of x at run time).  NULL: the device has no such weights; err_text(). */
@@ -172,6 +198,7 @@ struct device_ops {
     void (*attention)(struct device *d, const struct attention *op);
     void (*act)(struct device *d, const struct act *op);
     void (*gather)(struct device *d, const struct gather *op);
+    void (*scatter)(struct device *d, const struct scatter *op);
     void (*sample)(struct device *d, const struct sample *op);
 
     /* Measured on the machine at hand, about a second each: matrix FLOP/s of the type (int8: op/s), read bytes/s.
@@ -188,10 +215,13 @@ struct device {
     char   text[128];              /* for people: "AMD EPYC, 2 threads, AVX-512 bf16" */
     size_t memory;                 /* bytes there are for weights and KV */
     enum dtype compute;            /* f32 or bf16: of activations, q, k and v */
-    bool   async;                  /* ops return before they are done: the host had better work ahead */
+    bool   async;                  /* ops return before they are done: the host had better work ahead, in steps of few sizes */
 };
 
 /* name: "auto", "cpu" or "cuda:N"; compute as above; n_thread 0: all cores (CPU device only).  NULL: err_text(). */
 struct device *device_open(const char *name, enum dtype compute, int n_thread);
+
+/* The next of few numbers of rows, at most 15 or an eighth above n: what steps are padded to, so that they share plans and graphs. */
+uint32_t device_bucket(uint32_t n);
 
 #endif

@@ -238,12 +238,16 @@ static void scene_free(struct scene *c)
 }
 
 /* How a scene is run: which sequence takes how many tokens in each step, and where its blocks are. */
-enum plan { WHOLE, ONE_BY_ONE, RANDOM };
+enum pieces { WHOLE, ONE_BY_ONE, RANDOM };
+
+enum { MOST_PAD = 5 };
 
 struct batch {
     struct step step;
-    uint32_t pos[MOST_TOK], slot[MOST_TOK], seq_start[N_SEQ + 1], kv_len[N_SEQ], table_row[N_SEQ];
-    uint32_t table[N_SEQ * TABLE_COLS], from[MOST_TOK];        /* from: rows of the scene */
+    uint32_t n_tok;                                /* of the sequences; those behind them pad the step */
+    uint32_t pos[MOST_TOK + MOST_PAD], slot[MOST_TOK + MOST_PAD], seq_start[N_SEQ + MOST_PAD + 1];
+    uint32_t kv_len[N_SEQ + MOST_PAD], table_row[N_SEQ + MOST_PAD];
+    uint32_t table[N_SEQ * TABLE_COLS], from[MOST_TOK + MOST_PAD];         /* from: rows of the scene */
     uint32_t done[N_SEQ], used, order[N_BLOCK];
 };
 
@@ -281,8 +285,23 @@ static void batch_add(struct batch *b, const struct scene *c, uint32_t seq, uint
     b->seq_start[s + 1] = b->step.n_tok;
 }
 
+static void batch_pad(struct batch *b, struct rng *r)
+{
+    uint32_t n_tok = b->step.n_tok + rng_below(r, MOST_PAD + 1), n_seq = b->step.n_seq + rng_below(r, MOST_PAD + 1);
+    for (uint32_t t = b->step.n_tok; t < n_tok; t++) {
+        b->pos[t] = b->from[t] = 0;
+        b->slot[t] = SLOT_NONE;
+    }
+    for (uint32_t s = b->step.n_seq; s < n_seq; s++) {
+        b->seq_start[s + 1] = b->step.n_tok;
+        b->kv_len[s] = b->table_row[s] = 0;
+    }
+    b->step.n_tok = n_tok;
+    b->step.n_seq = n_seq;
+}
+
 /* False when all is done. */
-static bool batch_fill(struct batch *b, const struct scene *c, struct rng *r, enum plan plan)
+static bool batch_fill(struct batch *b, const struct scene *c, struct rng *r, enum pieces plan)
 {
     uint32_t seqs[N_SEQ] = { 0, 1, 2, 3 };
     b->step = (struct step){ .pos = b->pos, .slot = b->slot, .seq_start = b->seq_start, .kv_len = b->kv_len,
@@ -294,8 +313,11 @@ static bool batch_fill(struct batch *b, const struct scene *c, struct rng *r, en
         if (left && (plan != RANDOM || rng_below(r, 3)))
             batch_add(b, c, seqs[i], most < left ? most : left);
     }
+    b->n_tok = b->step.n_tok;
+    if (plan == RANDOM && b->n_tok)
+        batch_pad(b, r);
     for (uint32_t i = 0; i < N_SEQ; i++)
-        if (b->done[i] < c->len[i] || b->step.n_tok)
+        if (b->done[i] < c->len[i] || b->n_tok)
             return true;
     return false;
 }
@@ -340,14 +362,14 @@ static void step_run(struct device *d, const struct scene *c, struct kv *kv, uin
         .q = q_on, .kv = kv, .layer = layer, .step = &step, .scale = 1 / sqrtf((float)s->d_head), .softcap = s->softcap,
         .window = s->window, .sinks = s->sinks ? on(d, c->sinks, s->n_head * sizeof(float)) : NULL, .y = tensor_on(d, &y) });
     back(d);
-    for (uint32_t t = 0; t < n; t++)
+    for (uint32_t t = 0; t < b->n_tok; t++)
         memcpy((char *)out->data + b->from[t] * row, (char *)y.data + t * row, row);
     free(qkv.data);
     free(q.data);
     free(y.data);
 }
 
-static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t seed, enum plan plan)
+static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t seed, enum pieces plan)
 {
     struct kv_shape shape = { .n_layer = 2, .n_block = N_BLOCK, .block_size = c->s.block_size, .n_kv_head = c->s.n_kv_head,
                               .d_head = c->s.d_head, .dtype = c->s.kv_dtype };
@@ -359,7 +381,7 @@ static struct tensor scene_run(struct device *d, const struct scene *c, uint64_t
     kv_spoil(d, kv);
     batch_init(b, &r);
     while (batch_fill(b, c, &r, plan))
-        if (b->step.n_tok) {
+        if (b->n_tok) {
             step_run(d, c, kv, 1, b, &out);
             forget_blocks(b, c);
         }

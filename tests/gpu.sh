@@ -116,10 +116,10 @@ whole() {
     summary=$to/$name/summary.json
     rate=$(get output_tokens_per_s "$summary") s=$(awk -f tests/roofline.awk -v bw="$(ceiling read)" -v f="$(ceiling bf16)" -v f8="$(ceiling fp8)" -v wb="$wb" -v kb="$kb" -v memory="$(get kv_bytes "$summary")" \
         -v max_seqs="$(get max_seqs "$summary")" "$to/inspect-$(basename "$model").txt" "$to/$lines.lengths")
-    say "$(awk -v name="$name" -v rate="$rate" -v s="$s" -v load="$(get load_s "$summary")" -v wall="$(get wall_s "$summary")" -v failed="$(get failed "$summary")" 'BEGIN {
+    say "$(awk -v name="$name" -v rate="$rate" -v s="$s" -v load="$(get load_s "$summary")" -v wall="$(get wall_s "$summary")" -v failed="$(get failed "$summary")" -v busy="$(get device_busy "$summary")" 'BEGIN {
         ratio = s > 0 ? sprintf("%.2f", rate / s) : "unknown"
         lost = failed + 0 ? ", " failed " requests FAILED" : ""
-        printf "%-26s %10.1f output tokens/s, S %10s, ratio %s, %.1f s after %.1f s of loading%s", name, rate, s, ratio, wall, load, lost }')"
+        printf "%-26s %10.1f output tokens/s, S %10s, ratio %s, device busy %.1f %%, %.1f s after %.1f s of loading%s", name, rate, s, ratio, 100 * busy, wall, load, lost }')"
 }
 
 for model in $small $large; do

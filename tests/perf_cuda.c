@@ -141,11 +141,23 @@ static void run_launches(struct device *d, const void *op)
         d->ops->norm(d, op);
 }
 
+struct replay { struct graph *graph; };
+
+static void run_graph(struct device *d, const void *op)
+{
+    CHECK(d->ops->replay(d, ((const struct replay *)op)->graph));
+}
+
 static void time_launches(struct device *d)
 {
     float *x = d->ops->alloc(d, 64 * sizeof *x), *w = d->ops->alloc(d, 64 * sizeof *w);
     struct norm op = { .x = { x, DTYPE_F32, 1, 64 }, .w = w, .eps = 1e-6f, .y = { x, DTYPE_F32, 1, 64 } };
     printf("%-48s %9.2f us\n", "a launch, of 200 small ones in a row", best_s(d, run_launches, &op) * 1e6 / N_LAUNCH);
+    d->ops->record(d);
+    run_launches(d, &op);
+    struct replay again = { d->ops->record_end(d) };
+    printf("%-48s %9.2f us\n", "the same as a graph", best_s(d, run_graph, &again) * 1e6 / N_LAUNCH);
+    d->ops->graph_free(d, again.graph);
     d->ops->free(d, x, 64 * sizeof *x);
     d->ops->free(d, w, 64 * sizeof *w);
 }

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/engine.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/cases.h"
 #include "tests/cases_sample.h"
@@ -298,6 +299,94 @@ static void attention_e4m3_test(void **state)
         attention_case(&some[i], i);
 }
 
+/* ---- order ---- */
+
+enum { N_TABLE = 300 };
+
+/* y[7 i] = i + round, then its first 16 words into x. */
+static void two_ops(struct device *d, uint32_t *y, struct patch *patches, struct tensor x)
+{
+    d->ops->scatter(d, &(struct scatter){ .patches = patches, .n = N_TABLE, .y = y });
+    d->ops->gather(d, &(struct gather){ .x = { y, DTYPE_F32, N_TABLE, 16 }, .rows = y + 1, .y = x });
+}
+
+/* Ops recorded once and enqueued again see what their memory holds by then; not when scratch memory has moved. */
+static void graph_here(struct device *d)
+{
+    struct patch patches[N_TABLE];
+    uint32_t got[16];
+    uint32_t *y = d->ops->alloc(d, N_TABLE * 16 * sizeof *y);
+    struct patch *there = d->ops->alloc(d, sizeof patches);
+    struct tensor x = { d->ops->alloc(d, sizeof got), DTYPE_F32, 1, 16 };
+    struct graph *g = NULL;
+    for (uint32_t round = 0; round < 5; round++) {
+        for (uint32_t i = 0; i < N_TABLE; i++)
+            patches[i] = (struct patch){ 7 * i, i + round };
+        d->ops->upload(d, there, patches, sizeof patches);
+        if (round == 1) {
+            d->ops->record(d);
+            two_ops(d, y, there, x);
+            g = d->ops->record_end(d);
+        }
+        if (round)
+            assert_true(d->ops->replay(d, g));
+        else
+            two_ops(d, y, there, x);
+        d->ops->download(d, got, x.data, sizeof got);
+        d->ops->sync(d);
+        for (uint32_t i = 0; i < 16; i++)
+            assert_int_equal(got[i], i % 7 ? 0 : i / 7 + round);
+    }
+    cuda_grow(cuda_of(d), &cuda_of(d)->scratch, cuda_of(d)->scratch.size + 1);
+    assert_false(d->ops->replay(d, g));
+    d->ops->graph_free(d, g);
+    d->ops->free(d, x.data, sizeof got);
+    d->ops->free(d, there, sizeof patches);
+    d->ops->free(d, y, N_TABLE * 16 * sizeof *y);
+}
+
+/* A wait is for what stood before the mark, downloads too, and a later op is not in its way. */
+static void marks_here(struct device *d)
+{
+    enum { N = 1 << 16 };
+    char *p = d->ops->alloc(d, N), *ours = mem_alloc(N), *got = d->ops->host_alloc(d, 2 * N);
+    for (int round = 0; round < 3; round++) {
+        memset(ours, round + 1, N);
+        d->ops->mark(d, 0);
+        d->ops->upload(d, p, ours, N);
+        d->ops->download(d, got + round % 2 * N, p, N);
+        d->ops->mark(d, 3);
+        d->ops->wait(d, 3);
+        for (size_t i = 0; i < N; i++)
+            assert_int_equal(got[round % 2 * N + i], round + 1);
+        double s = d->ops->elapsed(d, 0, 3);
+        assert_true(s >= 0 && s < 10);
+    }
+    d->ops->host_free(d, got, 2 * N);
+    d->ops->free(d, p, N);
+    free(ours);
+}
+
+/* Warming up runs each size twice: op by op, and as a graph; from then on all of them are graphs. */
+static void engine_graphs_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    struct model *m = model_open(d, "datasets/default", DTYPE_BF16, 0);
+    struct engine_config c = { .max_seqs = 40, .max_step_tokens = 50, .block_size = 16, .n_block = 50 };
+    struct engine *e = m ? engine_open(m, NULL, &c, NULL) : NULL;
+    if (!e)
+        fail_msg("%s", err_text());
+    uint64_t n = emu_graphs();
+    engine_warm_up(e);
+    assert_int_equal(emu_graphs() - n, 4);             /* 50 tokens of one sequence; 40, 16 and 32 sequences */
+    engine_warm_up(e);
+    assert_int_equal(emu_graphs() - n, 4 + 2 * 4);
+    engine_close(e);
+    model_close(m);
+    close_cuda(d);
+}
+
 static void statistics_test(void **state)
 {
     (void)state;
@@ -423,6 +512,8 @@ EVERYWHERE(buckets)
 EVERYWHERE(norm)
 EVERYWHERE(act)
 EVERYWHERE(gather)
+EVERYWHERE(graph)
+EVERYWHERE(marks)
 EVERYWHERE(greedy)
 EVERYWHERE(filter)
 EVERYWHERE(logprob)
@@ -433,11 +524,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test), cmocka_unit_test(weight_e4m3_test),
         cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test),
         cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test),
+        cmocka_unit_test(graph_test), cmocka_unit_test(marks_test),
         cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
         cmocka_unit_test(ceilings_test),
     };
     const struct CMUnitTest of_emulation[] = {         /* what it says of itself, and faults on demand */
         cmocka_unit_test(open_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
+        cmocka_unit_test(engine_graphs_test),
     };
     plain = emu_get();
     if (argc > 1)

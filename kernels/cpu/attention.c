@@ -16,7 +16,7 @@ struct attention_job { struct cpu_device *cpu; const struct attention *op; uint3
 /* The units in their order.  A zeroed walk stands before the first. */
 struct walk { uint32_t seq, tok, kv_head; uint64_t cost; };
 
-/* The unit at which the walk stands and its cost; 0 at the end. */
+/* The unit at which the walk stands and its cost; 0 at the end, where sequences without tokens may stand. */
 static uint64_t unit_at(const struct attention_job *job, const struct walk *w, struct attention_unit *u)
 {
     const struct step *step = job->op->step;

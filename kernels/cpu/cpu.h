@@ -26,6 +26,7 @@ struct cpu_device {
     enum cpu_tier tier;
     struct cpu_scratch *scratch;       /* [pool_size + 1] one a thread, the last for all together */
     struct gemm *gemm;
+    int64_t marks_ns[N_MARK];
 };
 
 static inline struct cpu_device *cpu_of(struct device *d)
@@ -62,6 +63,7 @@ void       cpu_attention(struct device *d, const struct attention *op);
 void cpu_norm(struct device *d, const struct norm *op);
 void cpu_act(struct device *d, const struct act *op);
 void cpu_gather(struct device *d, const struct gather *op);
+void cpu_scatter(struct device *d, const struct scatter *op);
 void cpu_sample(struct device *d, const struct sample *op);
 
 #endif

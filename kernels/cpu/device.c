@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
@@ -66,8 +67,18 @@ static void cpu_sync(struct device *d)
 
 static void cpu_mark(struct device *d, int i)
 {
+    cpu_of(d)->marks_ns[i] = clock_ns();
+}
+
+static void cpu_wait(struct device *d, int i)
+{
     (void)d;
     (void)i;
+}
+
+static double cpu_elapsed(struct device *d, int from, int to)
+{
+    return (double)(cpu_of(d)->marks_ns[to] - cpu_of(d)->marks_ns[from]) * 1e-9;
 }
 
 static void cpu_telemetry(struct device *d, struct telemetry *t)
@@ -101,7 +112,8 @@ static const struct device_ops ops = {
     .download = cpu_download,
     .sync = cpu_sync,
     .mark = cpu_mark,
-    .wait = cpu_mark,
+    .wait = cpu_wait,
+    .elapsed = cpu_elapsed,
     .weight_pack = cpu_weight_pack,
     .weight_size = cpu_weight_size,
     .weight_free = cpu_weight_free,
@@ -115,6 +127,7 @@ static const struct device_ops ops = {
     .attention = cpu_attention,
     .act = cpu_act,
     .gather = cpu_gather,
+    .scatter = cpu_scatter,
     .sample = cpu_sample,
     .peak_flops = cpu_peak_flops,
     .peak_bandwidth = cpu_peak_bandwidth,

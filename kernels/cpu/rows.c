@@ -81,3 +81,10 @@ void cpu_gather(struct device *d, const struct gather *op)
     struct rows_job job = { cpu_of(d), op, op->y.rows };
     cpu_run(job.cpu, 2 * tensor_size(&op->y), gather_job, &job);
 }
+
+void cpu_scatter(struct device *d, const struct scatter *op)
+{
+    (void)d;
+    for (uint32_t i = 0; i < op->n; i++)
+        op->y[op->patches[i].at] = op->patches[i].value;
+}

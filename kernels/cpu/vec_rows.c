@@ -146,7 +146,8 @@ SIMD void rope_token(const struct rope_store *op, uint32_t t)
 static void rope_store(const struct rope_store *op, uint32_t from, uint32_t to)
 {
     for (uint32_t t = from; t < to; t++)
-        rope_token(op, t);
+        if (op->step->slot[t] != SLOT_NONE)
+            rope_token(op, t);
 }
 
 VEC_TABLE(vec_rows) = { norm, act, rope_store };

@@ -28,14 +28,19 @@ struct cuda_staging {
 
 struct cuda_buffer { void *data; size_t size; };       /* device memory that grows and stays grown */
 
+/* What is enqueued goes to the stream; what comes back leaves it for a second one, so that no op waits for a copy. */
+struct cuda_marks { cudaEvent_t passed, fetched; };     /* of the stream; of the downloads enqueued before it */
+
 struct cuda_device {
     struct device base;        /* first: a struct device * of this device is a struct cuda_device * */
     int ordinal, n_sm;
     int capability;            /* 90 for sm_90 */
     size_t shared_most;        /* bytes of dynamic shared memory that a block may ask for */
-    cudaStream_t stream;
+    cudaStream_t stream, down;
+    cudaEvent_t ready;         /* what is to be downloaded */
     struct cuda_staging staging;
-    cudaEvent_t marks[2];
+    struct cuda_marks marks[N_MARK];
+    bool recording;
     struct cublaslt *lt;
     struct nvml *nvml;
     struct cuda_buffer scratch;        /* an op may use it until the next op */
@@ -90,7 +95,8 @@ size_t      cuda_attention_scratch(const struct attention *op);
 /* sample.cu: rows and edits are on the device here; the edits are used up. */
 cudaError_t cuda_sample(struct cuda_device *d, const struct sample *op, const struct sample_row *rows, struct logit_edit *edits);
 
-/* move.cu: y = bf16 of x; and reads all of p, whose size is a multiple of 16, for nothing but the time it takes. */
+/* move.cu: scatter; y = bf16 of x; and reads all of p, whose size is a multiple of 16, for nothing but the time it takes. */
+cudaError_t cuda_scatter(struct cuda_device *d, const struct scatter *op);
 cudaError_t cuda_cast(struct cuda_device *d, const float *x, uint16_t *y, size_t n);
 cudaError_t cuda_read(struct cuda_device *d, const void *p, size_t size, uint32_t *sink);
 
@@ -108,9 +114,6 @@ void  *cuda_host_alloc(struct device *d, size_t size);                          
 void   cuda_host_free(struct device *d, void *p, size_t size);
 void   cuda_upload(struct device *d, void *dst, const void *host, size_t size);        /* host is free again at return */
 void   cuda_download(struct device *d, void *host, const void *src, size_t size);
-void   cuda_sync(struct device *d);
-void   cuda_mark(struct device *d, int i);
-void   cuda_wait(struct device *d, int i);
 void  *cuda_grow(struct cuda_device *d, struct cuda_buffer *b, size_t size);           /* at least that large; content is lost */
 struct weight *cuda_weight_pack(struct device *d, const struct tensor *parts, int n_part, enum dtype dtype);
 size_t cuda_weight_size(const struct weight *w);
@@ -118,6 +121,16 @@ void   cuda_weight_free(struct device *d, struct weight *w);
 struct kv *cuda_kv_open(struct device *d, const struct kv_shape *s);
 size_t cuda_kv_block_size(struct device *d, const struct kv_shape *s);
 void   cuda_kv_close(struct device *d, struct kv *kv);
+
+/* order.c: when things happen */
+void   cuda_sync(struct device *d);
+void   cuda_mark(struct device *d, int i);
+void   cuda_wait(struct device *d, int i);
+double cuda_elapsed(struct device *d, int from, int to);
+void   cuda_record(struct device *d);
+struct graph *cuda_record_end(struct device *d);
+bool   cuda_replay(struct device *d, const struct graph *g);
+void   cuda_graph_free(struct device *d, struct graph *g);
 
 /* ceilings.c */
 double cuda_peak_flops(struct device *d, enum dtype dtype);

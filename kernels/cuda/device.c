@@ -26,6 +26,7 @@ OP(norm)
 OP(rope_store)
 OP(act)
 OP(gather)
+OP(scatter)
 
 static void linear_op(struct device *base, const struct linear *op)
 {
@@ -69,12 +70,20 @@ static void telemetry(struct device *d, struct telemetry *t)
 
 /* ---- opening and closing ---- */
 
+static void destroy(cudaEvent_t e)
+{
+    if (e)
+        cudaEventDestroy(e);
+}
+
 /* What was opened, be it half. */
 static void close_device(struct device *base)
 {
     struct cuda_device *d = cuda_of(base);
     if (d->stream)
         cudaStreamSynchronize(d->stream);
+    if (d->down)
+        cudaStreamSynchronize(d->down);
     cublaslt_close(d);
     nvml_close(d->nvml);
     cudaFree(d->scratch.data);
@@ -82,11 +91,14 @@ static void close_device(struct device *base)
     cudaFree(d->edits.data);
     cudaFreeHost(d->staging.data);
     for (int i = 0; i < CUDA_N_PIECE; i++)
-        if (d->staging.arrived[i])
-            cudaEventDestroy(d->staging.arrived[i]);
-    for (int i = 0; i < 2; i++)
-        if (d->marks[i])
-            cudaEventDestroy(d->marks[i]);
+        destroy(d->staging.arrived[i]);
+    for (int i = 0; i < N_MARK; i++) {
+        destroy(d->marks[i].passed);
+        destroy(d->marks[i].fetched);
+    }
+    destroy(d->ready);
+    if (d->down)
+        cudaStreamDestroy(d->down);
     if (d->stream)
         cudaStreamDestroy(d->stream);
     free(d);
@@ -103,6 +115,11 @@ static const struct device_ops ops = {
     .sync = cuda_sync,
     .mark = cuda_mark,
     .wait = cuda_wait,
+    .elapsed = cuda_elapsed,
+    .record = cuda_record,
+    .record_end = cuda_record_end,
+    .replay = cuda_replay,
+    .graph_free = cuda_graph_free,
     .weight_pack = cuda_weight_pack,
     .weight_size = cuda_weight_size,
     .weight_free = cuda_weight_free,
@@ -116,6 +133,7 @@ static const struct device_ops ops = {
     .attention = attention_op,
     .act = act_op,
     .gather = gather_op,
+    .scatter = scatter_op,
     .sample = sample_op,
     .peak_flops = cuda_peak_flops,
     .peak_bandwidth = cuda_peak_bandwidth,
@@ -180,11 +198,18 @@ static cudaError_t begin(struct cuda_device *d)
     if (!e)
         e = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking);
     if (!e)
+        e = cudaStreamCreateWithFlags(&d->down, cudaStreamNonBlocking);
+    if (!e)
+        e = cudaEventCreateWithFlags(&d->ready, cudaEventDisableTiming);
+    if (!e)
         e = cudaMallocHost((void **)&d->staging.data, CUDA_N_PIECE * CUDA_PIECE);
     for (int i = 0; i < CUDA_N_PIECE && !e; i++)
         e = cudaEventCreateWithFlags(&d->staging.arrived[i], cudaEventDisableTiming);
-    for (int i = 0; i < 2 && !e; i++)
-        e = cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming);
+    for (int i = 0; i < N_MARK && !e; i++) {
+        e = cudaEventCreate(&d->marks[i].passed);
+        if (!e)
+            e = cudaEventCreateWithFlags(&d->marks[i].fetched, cudaEventDisableTiming);
+    }
     return e;
 }
 

@@ -223,14 +223,6 @@ static void describe_scales(struct cuda_device *d, const struct linear *op, cons
         need(d, op, "the scales", d->lt->MatmulDescSetAttribute(d->lt->desc_e4m3, a[i].name, &a[i].value, sizeof a[i].value));
 }
 
-/* To a multiple of 16, and to a quarter of the power of two below: about 40 numbers up to 16384. */
-static uint32_t round_rows(uint32_t n)
-{
-    uint32_t step = (1u << (31 - __builtin_clz(n))) / 4;
-    step = step < 16 ? 16 : step;
-    return (n + step - 1) / step * step;
-}
-
 static void make_plan(struct cuda_device *d, const struct linear *op, struct plan *p, const struct key *key)
 {
     struct cublaslt *lt = d->lt;
@@ -245,7 +237,7 @@ static void make_plan(struct cuda_device *d, const struct linear *op, struct pla
 /* Where all places for a plan are taken, the first is used again. */
 static const struct plan *find_plan(struct cuda_device *d, const struct linear *op)
 {
-    struct key key = { round_rows(op->x.rows), op->x.cols, op->y.cols,
+    struct key key = { device_bucket(op->x.rows), op->x.cols, op->y.cols,
                        (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) | (is_e4m3(op) ? E4M3 : 0) };
     size_t hash = hash_bytes(&key, sizeof key, 0);
     struct plan *p;

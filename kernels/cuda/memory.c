@@ -38,6 +38,7 @@ void cuda_free(struct device *d, void *p, size_t size)
 void *cuda_grow(struct cuda_device *d, struct cuda_buffer *b, size_t size)
 {
     if (size > b->size) {
+        CHECK(!d->recording);          /* an op has run with the same sizes before it is recorded */
         cuda_need(d, "cudaFree", cudaFree(b->data));
         size = size > 2 * b->size ? size : 2 * b->size;
         *b = (struct cuda_buffer){ .data = reserve(d, size, "scratch memory"), .size = size };
@@ -56,21 +57,6 @@ void cuda_host_free(struct device *d, void *p, size_t size)
 {
     (void)size;
     cuda_need(cuda_of(d), "cudaFreeHost", cudaFreeHost(p));
-}
-
-void cuda_sync(struct device *d)
-{
-    cuda_need(cuda_of(d), "an op before sync", cudaStreamSynchronize(cuda_of(d)->stream));
-}
-
-void cuda_mark(struct device *d, int i)
-{
-    cuda_need(cuda_of(d), "mark", cudaEventRecord(cuda_of(d)->marks[i], cuda_of(d)->stream));
-}
-
-void cuda_wait(struct device *d, int i)
-{
-    cuda_need(cuda_of(d), "an op before wait", cudaEventSynchronize(cuda_of(d)->marks[i]));
 }
 
 /* ---- up and down ---- */
@@ -105,9 +91,12 @@ void cuda_upload(struct device *base, void *dst, const void *host, size_t size)
     }
 }
 
-void cuda_download(struct device *d, void *host, const void *src, size_t size)
+void cuda_download(struct device *base, void *host, const void *src, size_t size)
 {
-    cuda_need(cuda_of(d), "download", cudaMemcpyAsync(host, src, size, cudaMemcpyDeviceToHost, cuda_of(d)->stream));
+    struct cuda_device *d = cuda_of(base);
+    cuda_need(d, "download", cudaEventRecord(d->ready, d->stream));
+    cuda_need(d, "download", cudaStreamWaitEvent(d->down, d->ready, 0));
+    cuda_need(d, "download", cudaMemcpyAsync(host, src, size, cudaMemcpyDeviceToHost, d->down));
 }
 
 /* ---- weights ---- */

@@ -1,5 +1,5 @@
-/* move.cu - kernels that only move memory, bound by its bandwidth: the cast of a vector (linear's bias), and the read that
- * measures the bound. */
+/* move.cu - kernels that only move memory, bound by its bandwidth: the cast of a vector (linear's bias), patches of block
+ * tables, and the read that measures the bound. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/prim.h"
 
@@ -15,6 +15,18 @@ static __global__ void cast_kernel(const float *x, uint16_t *y, size_t n)
 cudaError_t cuda_cast(struct cuda_device *d, const float *x, uint16_t *y, size_t n)
 {
     return prim_launch(cast_kernel, dim3((unsigned)((n + BLOCK - 1) / BLOCK)), BLOCK, 0, d->stream, x, y, n);
+}
+
+static __global__ void __launch_bounds__(BLOCK) scatter_kernel(struct scatter op)
+{
+    uint32_t i = blockIdx.x * BLOCK + threadIdx.x;
+    if (i < op.n)
+        op.y[op.patches[i].at] = op.patches[i].value;
+}
+
+cudaError_t cuda_scatter(struct cuda_device *d, const struct scatter *op)
+{
+    return op->n ? prim_launch(scatter_kernel, (op->n + BLOCK - 1) / BLOCK, BLOCK, 0, d->stream, *op) : cudaSuccess;
 }
 
 /* [n] of 16 bytes, four on the way at a time.  The sum is written where it is what it never is by chance, so that no load

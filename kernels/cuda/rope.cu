@@ -50,7 +50,7 @@ static __global__ void __launch_bounds__(N_THREAD) rope_store_kernel(struct rope
     uint32_t n_head = op.n_head, n_kv = kv.shape.n_kv_head, d = kv.shape.d_head;
     uint32_t job = blockIdx.x * N_WARP + warp_id(), t = job / (n_head + 2 * n_kv), h = job % (n_head + 2 * n_kv);
     uint32_t i = 8 * lane_id(), n = left8(i, d);
-    if (t >= op.qkv.rows)
+    if (t >= op.qkv.rows || slot[t] == SLOT_NONE)
         return;
     float v[8], w[8];
     load8(v, op.qkv.data, op.qkv.dtype, (size_t)t * op.qkv.cols + h * d + i, n);

@@ -21,9 +21,10 @@ struct sampled { const int32_t *ids; const float *logprobs; const int32_t *top_i
 /* A step from its plan until its tokens are absorbed, and the time it took of the loop. */
 struct flight {
     const struct plan *plan;
-    uint32_t *host;                /* what the device sampled, as in engine.sampled */
+    uint32_t *host;                /* what the device sampled, as in its part of engine.sampled */
     struct sampled sampled;
     int64_t start_ns, plan_ns, forward_ns, sample_ns;
+    double device_s;               /* the device took for it */
 };
 
 struct engine {
@@ -39,10 +40,10 @@ struct engine {
     struct sampler *sampler;
     struct forward *forward;
     struct run *runs;              /* [max_seqs] */
-    uint32_t *sampled;             /* device: ids [n_out], logprobs [n_out], top_ids and top_logprobs [n_out, max_top] */
-    size_t    sampled_size;
+    uint32_t *sampled;             /* device, [2] by flight: ids [n_out], logprobs [n_out], top_ids and top_logprobs [n_out, max_top] */
+    size_t    sampled_size;        /* of one */
     bool      ahead;
-    struct flight flights[2];      /* in turn; so a step's mark on the device is its place */
+    struct flight flights[2];      /* in turn; a step's marks on the device are twice its place and the next */
     uint32_t  n_launched;
     struct flight *flying;         /* NULL: no step is in flight */
     uint64_t  n_step;
@@ -105,15 +106,15 @@ struct engine *engine_open(struct model *m, const struct tokenizer *t, const str
     e->kv = e->device->ops->kv_open(e->device, &e->kv_shape);
     blocks_init(&e->blocks, e->kv_shape.n_block, e->kv_shape.block_size, c->prefix_cache);
     e->sched = sched_open(&e->config, &e->blocks);
-    batch_open(&e->batch, e->device, &e->config, engine_max_len(e), e->kv_shape.block_size);
+    e->ahead = c->ahead || e->device->async;
+    batch_open(&e->batch, e->device, &e->config, engine_max_len(e), e->kv_shape.block_size, e->ahead);
     e->sampler = sampler_open(&m->config, t, e->config.max_seqs);
     e->forward = forward_open(m, e->kv, e->config.max_step_tokens, e->config.max_seqs, engine_max_len(e));
     e->runs = mem_array(e->config.max_seqs, sizeof *e->runs);
     e->sampled_size = (size_t)e->config.max_seqs * (2 + 2 * SAMPLER_MAX_TOP) * sizeof *e->sampled;
-    e->sampled = e->device->ops->alloc(e->device, e->sampled_size);
+    e->sampled = e->device->ops->alloc(e->device, 2 * e->sampled_size);
     for (int i = 0; i < 2; i++)
         e->flights[i].host = e->device->ops->host_alloc(e->device, e->sampled_size);
-    e->ahead = c->ahead || e->device->async;
     return e;
 }
 
@@ -121,7 +122,7 @@ void engine_close(struct engine *e)
 {
     if (!e)
         return;
-    e->device->ops->free(e->device, e->sampled, e->sampled_size);
+    e->device->ops->free(e->device, e->sampled, 2 * e->sampled_size);
     for (int i = 0; i < 2; i++)
         e->device->ops->host_free(e->device, e->flights[i].host, e->sampled_size);
     free(e->runs);
@@ -335,16 +336,24 @@ static const struct plan *plan_step(struct engine *e)
     return p;
 }
 
-static const int32_t *newest_ids(const struct engine *e)
+/* Where in engine.sampled the ids begin that flight i samples, in words. */
+static uint32_t sampled_at(const struct engine *e, uint32_t i)
 {
-    return (const int32_t *)e->sampled;
+    return (uint32_t)(i * (e->sampled_size / sizeof *e->sampled));
 }
 
+/* The plan of flight i as a step, whose pending tokens are those of the other flight. */
+static const struct step *build_step(struct engine *e, const struct plan *p, uint32_t i)
+{
+    return batch_build(&e->batch, p, (const int32_t *)e->sampled, sampled_at(e, 1 - i));
+}
+
+/* The logits' rows behind those of the plan pad the step. */
 static void sample_step(struct engine *e, struct flight *f, struct tensor logits)
 {
     struct sample_rows r = sampler_rows(e->sampler);
-    size_t n = r.n_row, n_top = n * r.max_top;
-    uint32_t *at = e->sampled, *host = f->host;
+    size_t n = logits.rows = r.n_row, n_top = n * r.max_top;
+    uint32_t *at = e->sampled + sampled_at(e, (uint32_t)(f - e->flights)), *host = f->host;
     f->sampled = (struct sampled){
         (const int32_t *)host, (const float *)(host + n), (const int32_t *)(host + 2 * n), (const float *)(host + 2 * n + n_top), r.max_top,
     };
@@ -369,14 +378,15 @@ static struct flight *launch_step(struct engine *e)
         account(e, STAGE_QUEUE, lap(e), 0, 0);
         return NULL;
     }
-    const struct step *step = batch_build(&e->batch, f->plan, newest_ids(e));
+    e->device->ops->mark(e->device, (int)(2 * i));
+    const struct step *step = build_step(e, f->plan, i);
     f->plan_ns = lap(e);
     struct tensor logits = forward_run(e->forward, step);
     if (!e->ahead)
         e->device->ops->sync(e->device);
     f->forward_ns = lap(e);
     sample_step(e, f, logits);
-    e->device->ops->mark(e->device, (int)i);
+    e->device->ops->mark(e->device, (int)(2 * i + 1));
     e->n_launched++;
     return f;
 }
@@ -437,7 +447,7 @@ static void record_step(struct engine *e, const struct flight *f)
         .plan_ms = (double)f->plan_ns * 1e-6, .forward_ms = (double)f->forward_ns * 1e-6, .sample_ms = (double)f->sample_ns * 1e-6,
         .n_seq = p->n_part - p->n_dropped, .n_prefill_tok = p->n_prefill, .n_decode_tok = p->n_decode, .n_out = p->n_out,
         .n_waiting = sched_n_waiting(e->sched), .n_preempted = p->n_preempted,
-        .kv_used = e->blocks.n_block - e->blocks.n_idle, .kv_total = e->blocks.n_block,
+        .kv_used = e->blocks.n_block - e->blocks.n_idle, .kv_total = e->blocks.n_block, .device_ms = f->device_s * 1e3,
     };
     meter_step(e->meter, &row);
 }
@@ -445,12 +455,11 @@ static void record_step(struct engine *e, const struct flight *f)
 /* One step ahead, the time until the tokens are there is that of the forward pass and the sampling together. */
 static void land_step(struct engine *e, struct flight *f, struct queue *out)
 {
-    if (e->ahead) {
-        e->device->ops->wait(e->device, (int)(f - e->flights));
+    int mark = (int)(2 * (f - e->flights));
+    e->device->ops->wait(e->device, mark + 1);
+    f->device_s = e->device->ops->elapsed(e->device, mark, mark + 1);
+    if (e->ahead)
         f->forward_ns += lap(e);
-    } else {
-        e->device->ops->sync(e->device);
-    }
     absorb_step(e, f, out);
     f->sample_ns = lap(e);
     record_step(e, f);
@@ -492,7 +501,16 @@ void engine_in_flight(const struct engine *e, void (*visit)(const struct request
 
 /* ---- warm-up ---- */
 
-/* One step of n_seq sequences of n_tok tokens each, as far as there are blocks. */
+static void warm_run(struct engine *e, const struct plan *p, const struct sample_row *rows)
+{
+    struct tensor logits = forward_run(e->forward, build_step(e, p, 0));
+    logits.rows = p->n_out;
+    e->device->ops->sample(e->device, &(struct sample){ .logits = logits, .logit_scale = 1, .rows = rows, .ids = (int32_t *)e->sampled,
+                                                        .logprobs = (float *)(e->sampled + p->n_out) });
+    e->device->ops->sync(e->device);
+}
+
+/* Steps of n_seq sequences of n_tok tokens each, as far as there are blocks: as often as it takes until they are recorded. */
 static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
 {
     uint32_t n_col = e->batch.table_cols;
@@ -510,12 +528,8 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
         p.n_out++;
         rows[i] = (struct sample_row){ .temperature = 1, .top_p = 1, .n_top = -1 };
     }
-    if (p.n_part) {
-        struct tensor logits = forward_run(e->forward, batch_build(&e->batch, &p, newest_ids(e)));
-        e->device->ops->sample(e->device, &(struct sample){ .logits = logits, .logit_scale = 1, .rows = rows, .ids = (int32_t *)e->sampled,
-                                                            .logprobs = (float *)(e->sampled + n_seq) });
-        e->device->ops->sync(e->device);
-    }
+    for (int k = 0; k < (e->device->async ? 2 : 1) && p.n_part; k++)
+        warm_run(e, &p, rows);
     for (uint32_t i = 0; i < n_seq; i++)
         seq_drop_blocks(&seqs[i], &e->blocks);
     free(rows);
@@ -525,10 +539,15 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
     free(tokens);
 }
 
+/* The largest first, so that memory which grows does so once. */
 void engine_warm_up(struct engine *e)
 {
-    uint32_t n_tok = e->config.max_step_tokens;
+    uint32_t n_tok = e->config.max_step_tokens, most = e->config.max_seqs;
     warm_step(e, 1, n_tok < engine_max_len(e) ? n_tok : engine_max_len(e));
-    for (uint32_t n_seq = e->config.max_seqs; n_seq; n_seq /= 2)
-        warm_step(e, n_seq, 1);
+    warm_step(e, most, 1);
+    for (uint32_t n = 1; n < most; n = e->batch.padded ? n + 1 : 2 * n) {
+        n = e->batch.padded ? device_bucket(n) : n;
+        if (n < most)
+            warm_step(e, n, 1);
+    }
 }

@@ -57,6 +57,7 @@ static const struct column step_columns[] = {
     {"power_w", COLUMN_REAL, offsetof(struct step_row, device.power_w)},
     {"clock_mhz", COLUMN_REAL, offsetof(struct step_row, device.clock_mhz)},
     {"memory_used_bytes", COLUMN_REAL, offsetof(struct step_row, device.memory_bytes)},
+    {"device_ms", COLUMN_REAL, offsetof(struct step_row, device_ms)},
     {0},
 };
 
@@ -176,6 +177,7 @@ void meter_step(struct meter *m, const struct step_row *row)
     m->n_step++;
     m->kv_used_max = row->kv_used > m->kv_used_max ? row->kv_used : m->kv_used_max;
     m->tokens_out += row->n_prefill_tok + row->n_decode_tok;
+    m->device_s += row->device_ms * 1e-3;
     if (m->steps)
         write_step(m, *row);
     show_progress(m, row);

@@ -31,6 +31,7 @@ struct step_row {
     uint32_t n_seq, n_prefill_tok, n_decode_tok, n_out, n_waiting, n_preempted;
     uint32_t kv_used, kv_total;    /* blocks */
     struct telemetry device;       /* meter_step fills it in */
+    double device_ms;              /* from the step's first op on the device to its last */
 };
 
 /* Exact values over requests, for percentiles. */
@@ -47,6 +48,7 @@ struct meter {
     uint64_t input_tokens, cached_tokens, recomputed_tokens, output_tokens, preemptions;    /* writer */
     int64_t first_arrival_ns, last_token_ns;               /* writer */
     uint64_t n_step; uint32_t kv_used_max;                 /* engine */
+    double device_s;                           /* engine: steps on the device */
     double flops, bytes;                       /* engine: of the model's work, for mfu and mbu */
     struct gauge *gauge;                       /* whoever runs the engine opens and closes it; NULL: none */
     FILE *steps, *requests;                    /* NULL: not kept */

@@ -51,6 +51,7 @@ static const struct column summary_columns[] = {
     {"power_mean_w", COLUMN_REAL, FACT(gauge.power_mean_w)}, {"clock_mean_mhz", COLUMN_REAL, FACT(gauge.clock_mean_mhz)},
     {"clock_min_mhz", COLUMN_REAL, FACT(gauge.clock_min_mhz)}, {"throttle_reasons", COLUMN_TEXT, FIELD(throttle_reasons)},
     {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
+    {"device_busy", COLUMN_REAL, FIELD(device_busy)},
     {"load_bytes_per_s", COLUMN_REAL, FACT(load_bytes_per_s)},
     {0},
 };
@@ -175,6 +176,7 @@ static void make_rates(struct summary *s, const struct meter *m)
     s->score = ratio((double)m->matched, (double)m->scored);
     s->mfu = ratio(m->flops, s->wall_s * s->facts.peak_flops);
     s->mbu = ratio(m->bytes, s->wall_s * s->facts.peak_bandwidth);
+    s->device_busy = ratio(m->device_s, s->wall_s);
 }
 
 static double busy_s(const struct summary *s, const enum stage *stages, size_t n)

@@ -39,7 +39,7 @@ struct summary {
     double ttft_mean_ms, ttft_p50_ms, ttft_p90_ms, ttft_p99_ms, tpot_mean_ms, tpot_p50_ms, tpot_p90_ms, tpot_p99_ms;
     double itl_p50_ms, itl_p90_ms, itl_p99_ms, e2el_mean_ms, e2el_p50_ms, e2el_p90_ms, e2el_p99_ms, queue_p50_ms, queue_p99_ms;
     uint64_t steps, preemptions, kv_blocks_used_max, scored, matched;
-    double score, mfu, mbu;
+    double score, mfu, mbu, device_busy;
     struct stage_row stages[N_STAGE];
     const char *throttle_reasons;
     char text[3][512];                 /* what date_utc, validity_rules and throttle_reasons point to */

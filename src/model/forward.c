@@ -7,6 +7,12 @@
 #include "base/mem.h"
 #include "model/arch.h"
 
+/* A step that has run, and from its second time on its ops as the device has recorded them.  Every field of the step is the
+ * key, addresses included: what lies there may be other numbers the next time. */
+struct recorded { struct step step; struct graph *graph; uint64_t used; };
+
+enum { N_RECORDED = 96 };      /* steps of decodes alone have 32 sizes up to 1024 sequences */
+
 /* All buffers of a step lie in one block of device memory; those of attention and of the FFN are never needed together
  * and share their place. */
 struct forward {
@@ -22,6 +28,8 @@ struct forward {
     struct tensor x_out, att_out;  /* [max_out, d_model] f32, [max_out, n_head d_head]: the rows that are sampled */
     struct tensor logits;          /* [max_out, n_vocab] f32 */
     char *block; size_t size;
+    struct recorded recorded[N_RECORDED];
+    uint64_t n_run;
 };
 
 /* ---- opening -------------------------------------------------------------------------------------------------- */
@@ -90,6 +98,8 @@ void forward_close(struct forward *f)
 {
     if (!f)
         return;
+    for (int i = 0; i < N_RECORDED && f->device->async; i++)
+        f->device->ops->graph_free(f->device, f->recorded[i].graph);
     f->device->ops->free(f->device, f->block, f->size);
     f->device->ops->free(f->device, f->rope, rope_size(f));
     free(f);
@@ -164,11 +174,10 @@ static struct tensor last_rows(struct forward *f, const struct step *s)
     return h;
 }
 
-struct tensor forward_run(struct forward *f, const struct step *s)
+static void run_ops(struct forward *f, const struct step *s)
 {
-    CHECK(s->n_tok && s->n_tok <= f->max_tok && s->n_out <= f->max_out);
     const struct device_ops *ops = f->device->ops;
-    struct tensor logits = rows(&f->logits, s->n_out), x = rows(&f->x, s->n_tok);
+    struct tensor x = rows(&f->x, s->n_tok);
     ops->embed(f->device, &(struct embed){ .table = f->model->embed, .ids = s->ids, .prev = s->prev, .scale = 1, .y = x });
     for (uint32_t i = 0;; i++) {
         attention_in(f, s, i);
@@ -178,8 +187,58 @@ struct tensor forward_run(struct forward *f, const struct step *s)
         attention_out_ffn(f, i, rows(&f->att, s->n_tok), x);
     }
     if (s->n_out)
-        ops->linear(f->device, &(struct linear){ .x = last_rows(f, s), .w = f->model->lm_head, .y = logits });
-    return logits;
+        ops->linear(f->device, &(struct linear){ .x = last_rows(f, s), .w = f->model->lm_head, .y = rows(&f->logits, s->n_out) });
+}
+
+static bool same_step(const struct step *a, const struct step *b)
+{
+    return a->n_tok == b->n_tok && a->n_seq == b->n_seq && a->n_out == b->n_out && a->ids == b->ids && a->prev == b->prev && a->pos == b->pos
+        && a->slot == b->slot && a->seq_start == b->seq_start && a->kv_len == b->kv_len && a->table_row == b->table_row
+        && a->block_table == b->block_table && a->table_cols == b->table_cols && a->out_rows == b->out_rows;
+}
+
+/* The place of the step, or the one that was used least recently. */
+static struct recorded *find_recorded(struct forward *f, const struct step *s)
+{
+    struct recorded *oldest = &f->recorded[0];
+    for (int i = 0; i < N_RECORDED; i++) {
+        struct recorded *r = &f->recorded[i];
+        if (r->used && same_step(&r->step, s))
+            return r;
+        oldest = r->used < oldest->used ? r : oldest;
+    }
+    return oldest;
+}
+
+/* The first time op by op, so that the device has made what it makes at first use; then recorded; then all at once. */
+static void run_recorded(struct forward *f, const struct step *s)
+{
+    const struct device_ops *ops = f->device->ops;
+    struct recorded *r = find_recorded(f, s);
+    bool known = r->used && same_step(&r->step, s);
+    r->used = ++f->n_run;
+    if (known && r->graph && ops->replay(f->device, r->graph))
+        return;
+    ops->graph_free(f->device, r->graph);
+    *r = (struct recorded){ .step = *s, .used = r->used };
+    if (known) {
+        ops->record(f->device);
+        run_ops(f, s);
+        r->graph = ops->record_end(f->device);
+        ops->replay(f->device, r->graph);
+    } else {
+        run_ops(f, s);
+    }
+}
+
+struct tensor forward_run(struct forward *f, const struct step *s)
+{
+    CHECK(s->n_tok && s->n_tok <= f->max_tok && s->n_out <= f->max_out);
+    if (f->device->async)
+        run_recorded(f, s);
+    else
+        run_ops(f, s);
+    return rows(&f->logits, s->n_out);
 }
 
 struct forward_cost forward_cost_tokens(const struct model_config *c, const struct forward_sizes *s, uint32_t n_tok, uint64_t sum_context,

@@ -33,6 +33,7 @@ void emu_set(const struct emu_options *o);         /* nothing may be enqueued */
 void emu_describe(char *text, size_t size);        /* "reverse eager seed 3" */
 
 uint64_t emu_operations(void);                     /* run so far: kernels, copies, products */
+uint64_t emu_graphs(void);                         /* graphs launched so far */
 size_t   emu_allocated(void);                      /* bytes of device memory held */
 bool     emu_idle(void);                           /* nothing is enqueued */
 

@@ -47,6 +47,7 @@ static std::vector<CUstream_st *> streams;
 static std::map<const void *, size_t> allowed_shared;
 static int n_capture;                  /* that forbid what could wait */
 static std::atomic<uint64_t> n_run;        /* a second thread may ask */
+static uint64_t n_graph;
 static cudaError_t last_error, lost;
 
 cudaError_t stream_error(cudaError_t e)
@@ -159,6 +160,7 @@ static void run_some(CUstream_st *s)
 }
 
 uint64_t emu_operations(void) { return n_run; }
+uint64_t emu_graphs(void) { LOCKED; return n_graph; }
 bool emu_idle(void) { LOCKED; return !busy_stream(); }
 
 /* ---- enqueueing ---- */
@@ -527,6 +529,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     LOCKED;
     CUstream_st *s = real_stream("cudaGraphLaunch", stream);
+    n_graph++;
     std::vector<node> nodes = exec->nodes;
     for (const node &n : nodes)
         spoil(n.what);
