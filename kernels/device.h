@@ -4,8 +4,9 @@
  * Pointers inside the structs are device memory (device->ops->alloc) unless their comment says host.
  * Ops are enqueued in order; `sync` waits.  Nothing here allocates after weights, KV and scratch are made.
  *
- * Sameness: on the CPU device the order of every sum depends on the row alone, never on what else is in the
- * batch, on how a prompt is cut into steps, or on the number of threads. */
+ * Sameness: on a device that is `deterministic` the order of every sum depends on the row alone, never on what else is in
+ * the batch, on how a prompt is cut into steps, or on the number of threads.  The CPU device is so always; the CUDA device
+ * becomes so, and slower, when the field is set between opening and the first op. */
 #ifndef KERNELS_DEVICE_H
 #define KERNELS_DEVICE_H
 
@@ -189,6 +190,7 @@ struct device {
     size_t memory;                 /* bytes there are for weights and KV */
     enum dtype compute;            /* f32 or bf16: of activations, q, k and v */
     bool   async;                  /* ops return before they are done: the host had better work ahead */
+    bool   deterministic;          /* see "Sameness" */
 };
 
 /* name: "auto", "cpu" or "cuda:N"; compute as above; n_thread 0: all cores (CPU device only).  NULL: err_text(). */

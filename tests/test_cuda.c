@@ -255,6 +255,60 @@ static void plans_test(void **state)
     close_cuda(d);
 }
 
+/* Whether rows of a product have the same bits among 300 as in smaller products. */
+static bool same_rows(struct device *d, enum dtype w_type, enum dtype y_type)
+{
+    enum { N = 300, IN = 1040, OUT = 48 };
+    static const uint32_t some[][2] = { { 0, 1 }, { 7, 1 }, { 290, 10 }, { 100, 64 }, { 30, 65 }, { 0, 256 }, { 1, 299 } };   /* from, n */
+    struct rng r;
+    rng_init(&r, 6);
+    struct tensor w = tensor_random(&r, OUT, IN, DTYPE_BF16), x = tensor_random(&r, N, IN, DTYPE_BF16);
+    struct tensor all = tensor_new(N, OUT, y_type), part = tensor_new(N, OUT, y_type);
+    struct weight *packed = d->ops->weight_pack(d, &w, 1, w_type);
+    size_t x_row = tensor_size(&x) / N, y_row = tensor_size(&all) / N;
+    bool same = true;
+    struct linear op = { .x = tensor_on(d, &x), .w = packed, .y = tensor_on(d, &all) };
+    struct tensor part_on = tensor_on(d, &part);
+    d->ops->linear(d, &op);
+    d->ops->download(d, all.data, op.y.data, tensor_size(&all));
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        uint32_t from = some[i][0], n = some[i][1];
+        d->ops->linear(d, &(struct linear){
+            .x = { (char *)op.x.data + from * x_row, x.dtype, n, IN }, .w = packed, .y = { part_on.data, y_type, n, OUT } });
+        d->ops->download(d, part.data, part_on.data, n * y_row);
+        d->ops->sync(d);
+        same = same && !memcmp(part.data, (char *)all.data + from * y_row, n * y_row);
+    }
+    back(d);
+    d->ops->weight_free(d, packed);
+    free(w.data);
+    free(x.data);
+    free(all.data);
+    free(part.data);
+    return same;
+}
+
+static void same_rows_test(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct device *d = open_in((size_t)i);
+        d->deterministic = true;
+        assert_true(same_rows(d, i & 1 ? DTYPE_E4M3 : DTYPE_BF16, i & 2 ? DTYPE_BF16 : DTYPE_F32));
+        close_cuda(d);
+    }
+    emu_set(&plain);
+}
+
+/* Or the test above could not fail. */
+static void other_rows_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    assert_false(same_rows(d, DTYPE_BF16, DTYPE_F32));
+    close_cuda(d);
+}
+
 /* ---- the other ops ---- */
 
 static void kv_spoil(struct device *d, struct kv *kv)
@@ -431,13 +485,13 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test), cmocka_unit_test(weight_e4m3_test),
-        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test),
+        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(same_rows_test), cmocka_unit_test(norm_test),
         cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test),
         cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
         cmocka_unit_test(ceilings_test),
     };
     const struct CMUnitTest of_emulation[] = {         /* what it says of itself, and faults on demand */
-        cmocka_unit_test(open_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
+        cmocka_unit_test(open_test), cmocka_unit_test(other_rows_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
     };
     plain = emu_get();
     if (argc > 1)

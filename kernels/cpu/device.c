@@ -156,7 +156,7 @@ struct device *cpu_open(enum dtype compute, int n_thread)
     struct cpu_device *cpu = mem_alloc(sizeof *cpu);
     if (n_thread <= 0)
         n_thread = host_cpus();
-    cpu->base = (struct device){ .ops = &ops, .memory = host_memory(), .compute = compute };
+    cpu->base = (struct device){ .ops = &ops, .memory = host_memory(), .compute = compute, .deterministic = true };
     cpu->tier = find_tier();
     cpu->pool = pool_open(n_thread);
     cpu->scratch = mem_array((size_t)n_thread + 1, sizeof *cpu->scratch);

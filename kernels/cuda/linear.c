@@ -10,7 +10,10 @@
  * (cuBLAS 13.1 documentation, "Outer Vector Scaling for FP8 Data Types" and "cublasLtMatmul").
  *
  * What the library's heuristic chooses is kept as a plan, by shape, types and the number of rows rounded up.  Descriptors
- * are made once and filled in for each call, so that nothing is allocated after opening. */
+ * are made once and filled in for each call, so that nothing is allocated after opening.
+ *
+ * Sameness: an algorithm goes over the terms of a row's sums in an order that its tiles alone decide, unless it splits them.
+ * So a deterministic device has one plan for all numbers of rows, with an algorithm that does not. */
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -26,6 +29,7 @@
 #define ALIGN 16               /* of the address of every matrix, at least */
 #define N_PLAN 1024            /* a power of two */
 #define N_PROBE 8
+#define SAME_ROWS 256u         /* rows of the plan for all numbers of rows */
 
 #define FUNCTIONS(X)                                                                                                            \
     X(Create) X(Destroy) X(GetStatusString) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute)                  \
@@ -235,8 +239,10 @@ static void make_plan(struct cuda_device *d, const struct linear *op, struct pla
 {
     struct cublaslt *lt = d->lt;
     cublasLtMatmulHeuristicResult_t found;
+    uint32_t schemes = d->base.deterministic ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_MASK;
     int n = 0;
     describe_all(d, op, key->n);
+    need(d, op, "the preference", set_preference(lt, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
     cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, desc_of(d, op), lt->w, lt->x, lt->y, lt->y, lt->preference, 1, &found, &n);
     need(d, op, "choosing an algorithm", s ? s : n ? found.state : CUBLAS_STATUS_NOT_SUPPORTED);
     *p = (struct plan){ *key, found.algo };
@@ -245,7 +251,7 @@ static void make_plan(struct cuda_device *d, const struct linear *op, struct pla
 /* Where all places for a plan are taken, the first is used again. */
 static const struct plan *find_plan(struct cuda_device *d, const struct linear *op)
 {
-    struct key key = { round_rows(op->x.rows), op->x.cols, op->y.cols,
+    struct key key = { d->base.deterministic ? SAME_ROWS : round_rows(op->x.rows), op->x.cols, op->y.cols,
                        (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) | (is_e4m3(op) ? E4M3 : 0) };
     size_t hash = hash_bytes(&key, sizeof key, 0);
     struct plan *p;

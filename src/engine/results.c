@@ -51,6 +51,7 @@ static const struct column summary_columns[] = {
     {"power_mean_w", COLUMN_REAL, FACT(gauge.power_mean_w)}, {"clock_mean_mhz", COLUMN_REAL, FACT(gauge.clock_mean_mhz)},
     {"clock_min_mhz", COLUMN_REAL, FACT(gauge.clock_min_mhz)}, {"throttle_reasons", COLUMN_TEXT, FIELD(throttle_reasons)},
     {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
+    {"deterministic", COLUMN_BOOL, FACT(deterministic)},
     {0},
 };
 
