@@ -175,6 +175,10 @@ struct device_ops {
     void (*gather)(struct device *d, const struct gather *op);
     void (*sample)(struct device *d, const struct sample *op);
 
+    /* Between on and off an op of a new shape may try ways of doing it, and wait for them; the fastest is kept, for later processes too.
+     * What it writes meanwhile may be wrong. */
+    void (*tune)(struct device *d, bool on);
+
     /* Measured on the machine at hand, about a second each: matrix FLOP/s of the type (int8: op/s), read bytes/s.
      * NaN: the device does not multiply that, or has no memory left to measure with. */
     double (*peak_flops)(struct device *d, enum dtype dtype);

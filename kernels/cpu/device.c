@@ -70,6 +70,12 @@ static void cpu_mark(struct device *d, int i)
     (void)i;
 }
 
+static void cpu_tune(struct device *d, bool on)
+{
+    (void)d;                /* an op's shape decides how it is done */
+    (void)on;
+}
+
 static void cpu_telemetry(struct device *d, struct telemetry *t)
 {
     (void)d;
@@ -116,6 +122,7 @@ static const struct device_ops ops = {
     .act = cpu_act,
     .gather = cpu_gather,
     .sample = cpu_sample,
+    .tune = cpu_tune,
     .peak_flops = cpu_peak_flops,
     .peak_bandwidth = cpu_peak_bandwidth,
     .telemetry = cpu_telemetry,

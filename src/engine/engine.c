@@ -513,7 +513,9 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
 void engine_warm_up(struct engine *e)
 {
     uint32_t n_tok = e->config.max_step_tokens;
+    e->device->ops->tune(e->device, true);
     warm_step(e, 1, n_tok < engine_max_len(e) ? n_tok : engine_max_len(e));
     for (uint32_t n_seq = e->config.max_seqs; n_seq; n_seq /= 2)
         warm_step(e, n_seq, 1);
+    e->device->ops->tune(e->device, false);
 }
