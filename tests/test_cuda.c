@@ -472,17 +472,19 @@ static void tune_test(void **state)
     struct device *d = open_cuda();
     product_by(d, 80, EMU_SPLIT, 1);
     product_by(d, 80, EMU_SPLIT, 0);
+    product_by(d, 200, EMU_SPLIT, 1);          /* not tuned, so not kept */
     d->ops->tune(d, true);
     product_by(d, 80, EMU_WIDE, 1);
     product_by(d, 8, EMU_NARROW, 1);
     d->ops->tune(d, false);
     product_by(d, 80, EMU_WIDE, 0);
-    product_by(d, 200, EMU_SPLIT, 1);          /* not tuned, so not kept */
+    product_by(d, 200, EMU_SPLIT, 0);
     close_cuda(d);
     plans_find_file();
     d = open_tuned();
     product_by(d, 80, EMU_WIDE, 0);
     product_by(d, 8, EMU_NARROW, 0);
+    product_by(d, 200, EMU_SPLIT, 1);
     d->ops->tune(d, true);
     product_by(d, 200, EMU_WIDE, 1);
     d->ops->tune(d, false);
@@ -589,15 +591,29 @@ static void bad_algorithm_test(void **state)
     cache_close();
 }
 
-/* Plans of another GPU stand in a file of their own. */
+/* Plans are not another GPU's, even where its file has them. */
 static void other_gpu_test(void **state)
 {
     (void)state;
+    char path[sizeof plans_path];
     cache_open();
     tune_some();
     plans_find_file();
+    struct buf b = file_read(plans_path);
+    unlink(plans_path);
     struct device *d = open_cuda();
-    cuda_of(d)->n_sm++;
+    cuda_of(d)->gpu[0] ^= 1;
+    d->ops->tune(d, true);
+    product_by(d, 8, EMU_NARROW, 1);
+    d->ops->tune(d, false);
+    close_cuda(d);
+    snprintf(path, sizeof path, "%s", plans_path);
+    plans_find_file();
+    assert_string_not_equal(path, plans_path);
+    file_write(plans_path, b.data, b.len);
+    buf_free(&b);
+    d = open_cuda();
+    cuda_of(d)->gpu[0] ^= 1;
     d->ops->tune(d, true);
     d->ops->tune(d, false);
     product_by(d, 80, EMU_SPLIT, 1);
@@ -699,9 +715,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test), cmocka_unit_test(weight_e4m3_test),
-        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(same_rows_test), cmocka_unit_test(norm_test),
-        cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test),
-        cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
+        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(same_rows_test),
+        cmocka_unit_test(norm_test), cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test),
+        cmocka_unit_test(attention_e4m3_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
         cmocka_unit_test(ceilings_test),
     };
     const struct CMUnitTest of_emulation[] = {         /* what it says of itself, and faults on demand */

@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 [ -x "$build/cudaemu/tokmill" ] || { echo "skipped: the emulation is not part of a sanitizer build"; exit 0; }
 to=$(mktemp -d)
 trap 'rm -rf "$to"' EXIT
-zstd -dc datasets/default.jsonl.zst | head -4 | jq -c '. + {max_tokens: 16, ignore_eos: true, logprobs: (input_line_number % 3), temperature: (input_line_number % 2)} | ., .' \
-    >"$to/corpus.jsonl"
+zstd -dc datasets/default.jsonl.zst | head -4 |
+    jq -c '. + {max_tokens: 16, ignore_eos: true, logprobs: (input_line_number % 3), temperature: (input_line_number % 2)} | ., .' >"$to/corpus.jsonl"
 run() {
     way=$1
     shift

@@ -40,9 +40,10 @@ struct algo { uint64_t mark, workspace, id; };
 static const uint64_t MARK = 0x656d75616c676f31;
 static const size_t NEEDS[EMU_N_ALGORITHM] = { 0, 0, 4 << 20 };     /* workspace */
 
-enum { FEW = 64 };                                         /* columns of D */
-static const int CHOICE[2][EMU_N_ALGORITHM] = { { EMU_NARROW, EMU_SPLIT, EMU_WIDE }, { EMU_SPLIT, EMU_WIDE, EMU_NARROW } };         /* best first, where D has few, and more */
-static const double TAKES_MS[2][EMU_N_ALGORITHM] = { { 0.02, 0.01, 0.0099 }, { 0.01, 0.02, 0.011 } };      /* by algorithm */
+/* For few columns of D, and for more: in the order of choice; and what each algorithm takes. */
+enum { FEW = 64 };
+static const int CHOICE[2][EMU_N_ALGORITHM] = { { EMU_NARROW, EMU_SPLIT, EMU_WIDE }, { EMU_SPLIT, EMU_WIDE, EMU_NARROW } };
+static const double TAKES_MS[2][EMU_N_ALGORITHM] = { { 0.02, 0.01, 0.0099 }, { 0.01, 0.02, 0.011 } };
 
 static uint64_t n_asked;
 static enum emu_algorithm last_algorithm = EMU_N_ALGORITHM;
