@@ -30,7 +30,7 @@
 
 struct run_opts {
     const char *model, *output, *errors, *results, *device;
-    bool ordered, quiet, no_prefix_cache, ignore_eos, token_ids, metrics;
+    bool ordered, quiet, no_prefix_cache, ignore_eos, token_ids, metrics, deterministic;
     int64_t threads, max_seqs, max_step_tokens, kv_memory, kv_blocks, block_size, limit, seed;
     int compute, weight_dtype, kv_dtype, order, log_level;
     double price;
@@ -65,6 +65,7 @@ const struct opt run_options[] = {
     {"max-step-tokens", 0, OPT_INT, "N", AT(max_step_tokens), NULL, "tokens of one engine step: decodes first, then chunks of prompts (default: 512; on CUDA 8192)", NULL, 1, 1048576},
     {"no-prefix-cache", 0, OPT_FLAG, NULL, AT(no_prefix_cache), NULL, "compute every prompt in full", NULL, 0, 0},
     {"order", 0, OPT_CHOICE, NULL, AT(order), "fcfs", "which waiting prompt is next: first come, longest, or grouped by common prefix", "fcfs|longest|prefix", 0, 0},
+    {"deterministic", 0, OPT_FLAG, NULL, AT(deterministic), NULL, "answers do not depend on what else runs, bit by bit: always so on the CPU, slower on CUDA", NULL, 0, 0},
     {.help = "Sampling, where a line does not say"},
     {"max-tokens", 0, OPT_INT, "N", AT(max_tokens), "256", "longest answer; 0: up to the model's context", NULL, 0, 1e9},
     {"min-tokens", 0, OPT_INT, "N", AT(min_tokens), "0", "no end of text before so many tokens", NULL, 0, 1e9},
@@ -253,6 +254,7 @@ static void open_model(struct run *r)
     if (!r->device)
         die("%s", err_text());
     check_types(r);
+    r->device->deterministic |= r->opts.deterministic;
     load_weights(r);
     r->tokenizer = open_tokenizer(r->opts.model);
     if (!r->tokenizer)
@@ -399,7 +401,8 @@ static struct run_facts facts_of(struct run *r)
         .model = r->model_name, .family = r->model->config.model_type, .device = r->device->name, .device_text = r->device->text,
         .compute = dtype_name(r->device->compute), .weight_dtype = dtype_name(r->model->weight_dtype), .kv_dtype = dtype_name(kv_type(&r->opts)),
         .corpus = r->corpora[0], .order = orders[r->opts.order], .price_usd_per_h = r->price.usd_per_h, .price_source = isfinite(r->price.usd_per_h) ? r->price.source : NULL,
-        .load_s = r->load_s, .load_bytes_per_s = r->load_bytes_per_s, .warmup_s = r->warmup_s, .interrupted = stop_asked, .n_param = config_params(&r->model->config),
+        .load_s = r->load_s, .load_bytes_per_s = r->load_bytes_per_s, .warmup_s = r->warmup_s, .interrupted = stop_asked,
+        .deterministic = r->device->deterministic, .n_param = config_params(&r->model->config),
         .weight_bytes = r->model->weight_bytes, .kv_bytes = engine_kv_bytes(r->engine), .kv_blocks = engine_kv_blocks(r->engine),
         .block_size = (uint64_t)r->opts.block_size, .max_seqs = (uint64_t)r->opts.max_seqs, .max_step_tokens = (uint64_t)r->opts.max_step_tokens,
         .threads = (uint64_t)(r->opts.threads ? r->opts.threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = max_rss(),

@@ -543,6 +543,7 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
 void engine_warm_up(struct engine *e)
 {
     uint32_t n_tok = e->config.max_step_tokens, most = e->config.max_seqs;
+    e->device->ops->tune(e->device, true);
     warm_step(e, 1, n_tok < engine_max_len(e) ? n_tok : engine_max_len(e));
     warm_step(e, most, 1);
     for (uint32_t n = 1; n < most; n = e->batch.padded ? n + 1 : 2 * n) {
@@ -550,4 +551,5 @@ void engine_warm_up(struct engine *e)
         if (n < most)
             warm_step(e, n, 1);
     }
+    e->device->ops->tune(e->device, false);
 }

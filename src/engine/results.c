@@ -53,6 +53,7 @@ static const struct column summary_columns[] = {
     {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
     {"device_busy", COLUMN_REAL, FIELD(device_busy)},
     {"load_bytes_per_s", COLUMN_REAL, FACT(load_bytes_per_s)},
+    {"deterministic", COLUMN_BOOL, FACT(deterministic)},
     {0},
 };
 
