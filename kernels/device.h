@@ -5,8 +5,9 @@
  * Ops are enqueued in order, but a download runs beside those behind it; `sync` waits.  Nothing here allocates after weights,
  * KV and scratch are made.
  *
- * Sameness: on the CPU device the order of every sum depends on the row alone, never on what else is in the
- * batch, on how a prompt is cut into steps, or on the number of threads. */
+ * Sameness: on a device that is `deterministic` the order of every sum depends on the row alone, never on what else is in
+ * the batch, on how a prompt is cut into steps, or on the number of threads.  The CPU device is so always; the CUDA device
+ * becomes so, and slower, when the field is set between opening and the first op. */
 #ifndef KERNELS_DEVICE_H
 #define KERNELS_DEVICE_H
 
@@ -201,6 +202,10 @@ struct device_ops {
     void (*scatter)(struct device *d, const struct scatter *op);
     void (*sample)(struct device *d, const struct sample *op);
 
+    /* Between on and off an op of a new shape may try ways of doing it, and wait for them; the fastest is kept, for later processes too.
+     * What it writes meanwhile may be wrong. */
+    void (*tune)(struct device *d, bool on);
+
     /* Measured on the machine at hand, about a second each: matrix FLOP/s of the type (int8: op/s), read bytes/s.
      * NaN: the device does not multiply that, or has no memory left to measure with. */
     double (*peak_flops)(struct device *d, enum dtype dtype);
@@ -216,6 +221,7 @@ struct device {
     size_t memory;                 /* bytes there are for weights and KV */
     enum dtype compute;            /* f32 or bf16: of activations, q, k and v */
     bool   async;                  /* ops return before they are done: the host had better work ahead, in steps of few sizes */
+    bool   deterministic;          /* see "Sameness" */
 };
 
 /* name: "auto", "cpu" or "cuda:N"; compute as above; n_thread 0: all cores (CPU device only).  NULL: err_text(). */

@@ -11,6 +11,16 @@ void emu_set(const struct emu_options *o)
     (void)o;
 }
 
+uint64_t emu_asked(void)
+{
+    return 0;
+}
+
+enum emu_algorithm emu_algorithm(void)
+{
+    return EMU_N_ALGORITHM;
+}
+
 size_t emu_allocated(void)
 {
     return 0;

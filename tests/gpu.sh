@@ -31,12 +31,14 @@ if [ -n "$GPU_TOY" ]; then
     [ -x "$tokmill" ] && [ -x "$perf" ] || { echo "no emulation in \"$build\"; make test builds it"; exit 2; }
     table="$build/tests/test_cuda gather_test"
     small='random:datasets/default/config.json' large=$small
+    n_alone=16
     few='--limit 8 --max-seqs 8 --max-step-tokens 64 --kv-blocks 64' sizes='--max-seqs 8 --max-step-tokens 64 --kv-blocks 64'
 else
     tokmill=$build/tokmill perf=$build/gpu/perf_cuda
     make -j"$(nproc)" BUILD="$build" "$tokmill" "$build/gpu/test_cuda" "$perf" || exit 2
     table=$build/gpu/test_cuda
     small=random:qwen3-0.6b large=random:llama-3.1-8b
+    n_alone=400
     few='' sizes=''
 fi
 say "built in $(($(date +%s) - begin)) s"
@@ -57,6 +59,18 @@ score() {
 }
 score cpu cpu
 score cuda cuda:0
+
+# The same answers, bit by bit, few at a time and many.
+alone() {
+    name=deterministic-$1
+    shift
+    part "$name" 60 "$tokmill" run -q -m datasets/default --device cuda:0 --deterministic --ordered --token-ids --logprobs 0 --limit "$n_alone" --results none "$@" \
+        -o "$to/$name.jsonl" datasets/default.jsonl.zst
+}
+if alone few --max-seqs 2 --max-step-tokens 7 --kv-blocks 8 && alone many $sizes; then
+    cmp -s "$to/deterministic-few.jsonl" "$to/deterministic-many.jsonl" && say "--deterministic: the same tokens and log-probabilities, few at a time and many" ||
+        { say "--deterministic: FAILED: answers depend on the batch"; failed=1; }
+fi
 
 # ---- how fast are its parts ----
 
@@ -136,6 +150,7 @@ fi
 whole 0.6B-mix 60 "$small" small-mix 2 2
 whole 0.6B-128-128 60 "$small" small-short 2 2
 whole 8B-128-128 90 "$large" large-short 2 2
+whole 0.6B-128-128-determ. 60 "$small" small-short 2 2 --deterministic
 whole 0.6B-mix-fp8kv 60 "$small" small-mix 2 1 --kv-dtype fp8_e4m3
 whole 8B-128-128-fp8 90 "$large" large-short 1 2 --weight-dtype fp8
 whole 8B-128-128-fp8-fp8kv 90 "$large" large-short 1 1 --weight-dtype fp8 --kv-dtype fp8_e4m3

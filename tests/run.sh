@@ -31,6 +31,9 @@ run() {
 }
 
 mkdir -p "$build/tests"
+XDG_CACHE_HOME=$(cd "$build" && pwd)/tests/cache           # not the user's, and empty
+export XDG_CACHE_HOME
+rm -rf "$XDG_CACHE_HOME"
 for name in $PROGRAMS; do
     run "$name" "$build/tests/$name"
 done

@@ -1,4 +1,5 @@
-/* The small modules below everything: conversions, containers, random numbers, histogram, queue, options. */
+/* The small modules below everything: conversions, containers, random numbers, histogram, queue, options, the cache folder. */
+#define _POSIX_C_SOURCE 200809L     /* mkdtemp, setenv */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cache.h"
 #include "base/err.h"
 #include "base/hist.h"
 #include "base/map.h"
@@ -295,6 +297,95 @@ static void last_words(void **state)
     }
 }
 
+/* ---- the cache folder ---- */
+
+static void env_set(const char *name, const char *value)
+{
+    assert_int_equal(value ? setenv(name, value, 1) : unsetenv(name), 0);
+}
+
+static void no_cache(const char *xdg, const char *home, const char *why)
+{
+    char path[64];
+    env_set("XDG_CACHE_HOME", xdg);
+    env_set("HOME", home);
+    assert_int_equal(cache_path(path, sizeof path, "name"), -1);
+    assert_string_equal(err_text(), why);
+}
+
+static void cache_folder(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/tokmill-base-XXXXXX", path[64], want[64], long_name[64] = { 0 };
+    assert_non_null(mkdtemp(folder));
+    env_set("HOME", folder);
+    env_set("XDG_CACHE_HOME", "not/from/the/root");
+    assert_int_equal(cache_path(path, sizeof path, "name"), 0);
+    snprintf(want, sizeof want, "%s/.cache/tokmill/name", folder);
+    assert_string_equal(path, want);
+    env_set("XDG_CACHE_HOME", folder);
+    assert_int_equal(cache_path(path, sizeof path, "name"), 0);
+    snprintf(want, sizeof want, "%s/tokmill/name", folder);
+    assert_string_equal(path, want);
+    assert_int_equal(cache_write(path, "old", 3), 0);
+    assert_int_equal(cache_write(path, "newer", 5), 0);
+    FILE *f = fopen(path, "rb");
+    assert_int_equal(fread(want, 1, sizeof want, f), 5);
+    assert_memory_equal(want, "newer", 5);
+    fclose(f);
+    remove(path);
+    memset(long_name, 'x', sizeof long_name - 1);
+    assert_int_equal(cache_path(path, sizeof path, long_name), -1);
+    for (int i = 0; i < 4; i++) {              /* empty, so that nothing was left beside the file */
+        static const char *const made[] = { "tokmill", ".cache/tokmill", ".cache", "" };
+        snprintf(path, sizeof path, "%s/%s", folder, made[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    no_cache(NULL, NULL, "no cache folder: neither XDG_CACHE_HOME nor HOME is set");
+    no_cache("", "home", "no cache folder: neither XDG_CACHE_HOME nor HOME is set");
+    no_cache("/dev/null", NULL, "cache folder \"/dev/null/tokmill\": Not a directory");
+    assert_int_equal(cache_write("/dev/null/name", "x", 1), -1);
+}
+
+/* Two threads write, a third one reads: each file is whole. */
+static void *write_often(void *arg)
+{
+    enum { SIZE = 100000 };
+    const char *path = arg;
+    char *data = mem_alloc(SIZE);
+    for (int i = 0; i < 200; i++) {
+        memset(data, 'a' + i % 26, SIZE);
+        CHECK(cache_write(path, data, SIZE) == 0);
+    }
+    free(data);
+    return NULL;
+}
+
+static void cache_whole(void **state)
+{
+    enum { SIZE = 100000 };
+    (void)state;
+    char folder[] = "/tmp/tokmill-base-XXXXXX", path[64], *data = mem_alloc(SIZE + 1);
+    pthread_t writers[2];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/name", folder);
+    assert_int_equal(cache_write(path, data, SIZE), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&writers[i], NULL, write_often, path);
+    for (int i = 0; i < 200; i++) {
+        FILE *f = fopen(path, "rb");
+        assert_int_equal(fread(data, 1, SIZE + 1, f), SIZE);
+        fclose(f);
+        for (int k = 1; k < SIZE; k++)
+            assert_true(data[k] == data[0]);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(writers[i], NULL);
+    remove(path);
+    assert_int_equal(rmdir(folder), 0);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +393,7 @@ int main(void)
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(hist_percentiles), cmocka_unit_test(queue_hands_over),
         cmocka_unit_test(options_parse), cmocka_unit_test(options_refuse), cmocka_unit_test(buf_grows),
         cmocka_unit_test(last_words),
+        cmocka_unit_test(cache_folder), cmocka_unit_test(cache_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

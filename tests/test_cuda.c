@@ -1,10 +1,13 @@
 /* The CUDA device through its door, on the emulation (tests/cudaemu): memory, weights, products and the table of ops against
  * the same references as the CPU device, in several schedules; and what goes wrong, with what is said then.
  * With a name, which may hold *: those tests only.  make gpu runs it on a GPU, with tests/gpu.c in place of the emulation. */
-#define _POSIX_C_SOURCE 200809L     /* pipe, fork */
+#define _POSIX_C_SOURCE 200809L     /* pipe, fork, mkdtemp */
+#include <glob.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/hash.h"
 #include "engine/engine.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/cases.h"
@@ -256,6 +259,60 @@ static void plans_test(void **state)
     close_cuda(d);
 }
 
+/* Whether rows of a product have the same bits among 300 as in smaller products. */
+static bool same_rows(struct device *d, enum dtype w_type, enum dtype y_type)
+{
+    enum { N = 300, IN = 1040, OUT = 48 };
+    static const uint32_t some[][2] = { { 0, 1 }, { 7, 1 }, { 290, 10 }, { 100, 64 }, { 30, 65 }, { 0, 256 }, { 1, 299 } };   /* from, n */
+    struct rng r;
+    rng_init(&r, 6);
+    struct tensor w = tensor_random(&r, OUT, IN, DTYPE_BF16), x = tensor_random(&r, N, IN, DTYPE_BF16);
+    struct tensor all = tensor_new(N, OUT, y_type), part = tensor_new(N, OUT, y_type);
+    struct weight *packed = d->ops->weight_pack(d, &w, 1, w_type);
+    size_t x_row = tensor_size(&x) / N, y_row = tensor_size(&all) / N;
+    bool same = true;
+    struct linear op = { .x = tensor_on(d, &x), .w = packed, .y = tensor_on(d, &all) };
+    struct tensor part_on = tensor_on(d, &part);
+    d->ops->linear(d, &op);
+    d->ops->download(d, all.data, op.y.data, tensor_size(&all));
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        uint32_t from = some[i][0], n = some[i][1];
+        d->ops->linear(d, &(struct linear){
+            .x = { (char *)op.x.data + from * x_row, x.dtype, n, IN }, .w = packed, .y = { part_on.data, y_type, n, OUT } });
+        d->ops->download(d, part.data, part_on.data, n * y_row);
+        d->ops->sync(d);
+        same = same && !memcmp(part.data, (char *)all.data + from * y_row, n * y_row);
+    }
+    back(d);
+    d->ops->weight_free(d, packed);
+    free(w.data);
+    free(x.data);
+    free(all.data);
+    free(part.data);
+    return same;
+}
+
+static void same_rows_test(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct device *d = open_in((size_t)i);
+        d->deterministic = true;
+        assert_true(same_rows(d, i & 1 ? DTYPE_E4M3 : DTYPE_BF16, i & 2 ? DTYPE_BF16 : DTYPE_F32));
+        close_cuda(d);
+    }
+    emu_set(&plain);
+}
+
+/* Or the test above could not fail. */
+static void other_rows_test(void **state)
+{
+    (void)state;
+    struct device *d = open_cuda();
+    assert_false(same_rows(d, DTYPE_BF16, DTYPE_F32));
+    close_cuda(d);
+}
+
 /* ---- the other ops ---- */
 
 static void kv_spoil(struct device *d, struct kv *kv)
@@ -436,6 +493,233 @@ static void no_room_for_ceilings_test(void **state)
     emu_set(&plain);
 }
 
+/* ---- tuning: the stand-in's second choice is the fastest where there are more than 64 rows; for fewer the third is, by 1 % ---- */
+
+/* Which algorithm a product of n rows ran with, and how often the library was asked for one. */
+static void product_by(struct device *d, uint32_t n, enum emu_algorithm algorithm, uint64_t asked)
+{
+    struct rng r;
+    rng_init(&r, n);
+    uint64_t before = emu_asked();
+    product_case(d, &r, &(struct product){ DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, n, 64, 40, true, NO_RESIDUAL });
+    assert_int_equal(emu_algorithm(), algorithm);
+    assert_int_equal(emu_asked() - before, asked);
+}
+
+static struct device *open_tuned(void)
+{
+    struct device *d = open_cuda();
+    d->ops->tune(d, true);
+    d->ops->tune(d, false);
+    return d;
+}
+
+/* A cache folder, and the plans' file in it. */
+static char cache[64], plans_path[256];
+
+static void cache_open(void)
+{
+    snprintf(cache, sizeof cache, "/tmp/tokmill-cache-XXXXXX");
+    assert_non_null(mkdtemp(cache));
+    assert_int_equal(setenv("XDG_CACHE_HOME", cache, 1), 0);
+}
+
+static void plans_find_file(void)
+{
+    char pattern[128];
+    glob_t g;
+    snprintf(pattern, sizeof pattern, "%s/tokmill/*", cache);
+    assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+    assert_int_equal(g.gl_pathc, 1);           /* and nothing beside it */
+    snprintf(plans_path, sizeof plans_path, "%s", g.gl_pathv[0]);
+    globfree(&g);
+}
+
+static void cache_close(void)
+{
+    char folder[128];
+    snprintf(folder, sizeof folder, "%s/tokmill", cache);
+    unlink(plans_path);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(rmdir(cache), 0);
+}
+
+static void tune_some(void)
+{
+    struct device *d = open_cuda();
+    d->ops->tune(d, true);
+    product_by(d, 80, EMU_WIDE, 1);
+    product_by(d, 8, EMU_NARROW, 1);
+    d->ops->tune(d, false);
+    close_cuda(d);
+}
+
+static void tune_test(void **state)
+{
+    (void)state;
+    cache_open();
+    struct device *d = open_cuda();
+    product_by(d, 80, EMU_SPLIT, 1);
+    product_by(d, 80, EMU_SPLIT, 0);
+    product_by(d, 200, EMU_SPLIT, 1);          /* not tuned, so not kept */
+    d->ops->tune(d, true);
+    product_by(d, 80, EMU_WIDE, 1);
+    product_by(d, 8, EMU_NARROW, 1);
+    d->ops->tune(d, false);
+    product_by(d, 80, EMU_WIDE, 0);
+    product_by(d, 200, EMU_SPLIT, 0);
+    close_cuda(d);
+    plans_find_file();
+    d = open_tuned();
+    product_by(d, 80, EMU_WIDE, 0);
+    product_by(d, 8, EMU_NARROW, 0);
+    product_by(d, 200, EMU_SPLIT, 1);
+    d->ops->tune(d, true);
+    product_by(d, 200, EMU_WIDE, 1);
+    d->ops->tune(d, false);
+    close_cuda(d);
+    d = open_tuned();
+    product_by(d, 80, EMU_WIDE, 0);
+    product_by(d, 200, EMU_WIDE, 0);
+    close_cuda(d);
+    cache_close();
+}
+
+static void deterministic_tune_test(void **state)
+{
+    (void)state;
+    cache_open();
+    tune_some();
+    plans_find_file();
+    struct device *d = open_cuda();
+    d->deterministic = true;
+    d->ops->tune(d, true);
+    product_by(d, 8, EMU_WIDE, 1);
+    product_by(d, 80, EMU_WIDE, 0);
+    d->ops->tune(d, false);
+    close_cuda(d);
+    cache_close();
+}
+
+static struct buf file_read(const char *path)
+{
+    struct buf b = { 0 };
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    buf_reserve(&b, 1 << 20);
+    b.len = fread(b.data, 1, 1 << 20, f);
+    fclose(f);
+    return b;
+}
+
+static void file_write(const char *path, const void *data, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, len, f), len);
+    fclose(f);
+}
+
+/* With this in place of the file: as if there were none, and tuning makes a good one. */
+static void ignored(const void *data, size_t len)
+{
+    file_write(plans_path, data, len);
+    struct device *d = open_tuned();
+    product_by(d, 80, EMU_SPLIT, 1);
+    close_cuda(d);
+    tune_some();
+    d = open_tuned();
+    product_by(d, 80, EMU_WIDE, 0);
+    close_cuda(d);
+}
+
+static void bad_file_test(void **state)
+{
+    (void)state;
+    cache_open();
+    tune_some();
+    plans_find_file();
+    struct buf good = file_read(plans_path), bad = file_read(plans_path);
+    assert_true(good.len > 200 && good.len < 400);             /* a header and two plans */
+    ignored("", 0);
+    ignored("not a file of plans, but long enough to hold what might be one's header and then some more, and even a record", 100);
+    ignored(good.data, good.len - 1);
+    ignored(good.data, good.len - sizeof(uint64_t));
+    buf_putc(&bad, 0);
+    ignored(bad.data, bad.len);
+    for (size_t i = 0; i < good.len; i += 7) {
+        bad.data[i] ^= 16;
+        ignored(bad.data, good.len);
+        bad.data[i] ^= 16;
+    }
+    buf_free(&good);
+    buf_free(&bad);
+    cache_close();
+}
+
+/* What the library no longer takes, in a file that is whole: its opaque bytes hold the mark of blaslt.cpp. */
+static void bad_algorithm_test(void **state)
+{
+    (void)state;
+    static const char mark[] = "1oglaume";
+    cache_open();
+    tune_some();
+    plans_find_file();
+    struct buf b = file_read(plans_path);
+    size_t n = 0, end = b.len - sizeof(uint64_t);
+    for (size_t i = 0; i + 8 <= end; i++)
+        if (!memcmp(b.data + i, mark, 8)) {
+            b.data[i] ^= 1;
+            n++;
+        }
+    assert_int_equal(n, 2);
+    uint64_t sum = hash_bytes(b.data, end, 0);
+    memcpy(b.data + end, &sum, sizeof sum);
+    ignored(b.data, b.len);
+    buf_free(&b);
+    cache_close();
+}
+
+/* Plans are not another GPU's, even where its file has them. */
+static void other_gpu_test(void **state)
+{
+    (void)state;
+    char path[sizeof plans_path];
+    cache_open();
+    tune_some();
+    plans_find_file();
+    struct buf b = file_read(plans_path);
+    unlink(plans_path);
+    struct device *d = open_cuda();
+    cuda_of(d)->gpu[0] ^= 1;
+    d->ops->tune(d, true);
+    product_by(d, 8, EMU_NARROW, 1);
+    d->ops->tune(d, false);
+    close_cuda(d);
+    snprintf(path, sizeof path, "%s", plans_path);
+    plans_find_file();
+    assert_string_not_equal(path, plans_path);
+    file_write(plans_path, b.data, b.len);
+    buf_free(&b);
+    d = open_cuda();
+    cuda_of(d)->gpu[0] ^= 1;
+    d->ops->tune(d, true);
+    d->ops->tune(d, false);
+    product_by(d, 80, EMU_SPLIT, 1);
+    close_cuda(d);
+    cache_close();
+}
+
+static void no_cache_test(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("XDG_CACHE_HOME", "/dev/null", 1), 0);
+    tune_some();
+    struct device *d = open_tuned();
+    product_by(d, 80, EMU_SPLIT, 1);
+    close_cuda(d);
+}
+
 /* ---- what goes wrong ---- */
 
 /* In a process of its own: run(d) ends it with status 2 and this on standard error. */
@@ -522,14 +806,15 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copy_test), cmocka_unit_test(many_copies_test), cmocka_unit_test(weight_test), cmocka_unit_test(weight_e4m3_test),
-        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(norm_test),
-        cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test), cmocka_unit_test(attention_e4m3_test),
-        cmocka_unit_test(graph_test), cmocka_unit_test(marks_test),
-        cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
+        cmocka_unit_test(linear_test), cmocka_unit_test(buckets_test), cmocka_unit_test(plans_test), cmocka_unit_test(same_rows_test),
+        cmocka_unit_test(norm_test), cmocka_unit_test(act_test), cmocka_unit_test(gather_test), cmocka_unit_test(attention_test),
+        cmocka_unit_test(attention_e4m3_test), cmocka_unit_test(graph_test), cmocka_unit_test(marks_test), cmocka_unit_test(greedy_test), cmocka_unit_test(filter_test), cmocka_unit_test(logprob_test), cmocka_unit_test(statistics_test),
         cmocka_unit_test(ceilings_test),
     };
     const struct CMUnitTest of_emulation[] = {         /* what it says of itself, and faults on demand */
-        cmocka_unit_test(open_test), cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
+        cmocka_unit_test(open_test), cmocka_unit_test(other_rows_test), cmocka_unit_test(tune_test), cmocka_unit_test(deterministic_tune_test),
+        cmocka_unit_test(bad_file_test), cmocka_unit_test(bad_algorithm_test), cmocka_unit_test(other_gpu_test), cmocka_unit_test(no_cache_test),
+        cmocka_unit_test(telemetry_test), cmocka_unit_test(no_room_for_ceilings_test), cmocka_unit_test(faults_test),
         cmocka_unit_test(engine_graphs_test),
     };
     plain = emu_get();

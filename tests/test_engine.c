@@ -548,6 +548,36 @@ static void the_meter_adds_up(void **state)
     check_meter(true);
 }
 
+/* Bytes that the same steps move. */
+static double bytes_moved(enum dtype compute, enum dtype weights)
+{
+    static struct jobs j = { .max_tokens = 8 };
+    const int32_t prompt[] = { 30, 31, 32 };
+    struct world w;
+    struct meter m;
+    for (int i = 0; i < 5; i++)
+        add_job(&j, prompt, 3, "\"ignore_eos\":true");
+    open_model(&w, MODEL, compute, weights, 1);
+    assert_int_equal(meter_open(&m, NULL), 0);
+    run_jobs(&j, &w, &usual, &m);
+    double bytes = m.bytes;
+    meter_close(&m);
+    close_world(&w);
+    free_jobs(&j);
+    return bytes;
+}
+
+/* Of w weights and k keys and values they are 4 w + 4 k, 2 w + 2 k, w + 2 k and w + 4 k. */
+static void bytes_are_those_of_the_types(void **state)
+{
+    (void)state;
+    double f32 = bytes_moved(DTYPE_F32, DTYPE_F32), bf16 = bytes_moved(DTYPE_BF16, DTYPE_BF16);
+    double int8 = bytes_moved(DTYPE_BF16, DTYPE_I8), int8_f32 = bytes_moved(DTYPE_F32, DTYPE_I8);
+    double w = bf16 - int8, k = (int8_f32 - int8) / 2;
+    assert_true(w > 0 && k > 0);
+    assert_true(2 * w + 2 * k == bf16 && 4 * w + 4 * k == f32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -563,6 +593,7 @@ int main(void)
         cmocka_unit_test(a_stop_finishes_what_runs),
         cmocka_unit_test(warm_up_leaves_no_trace),
         cmocka_unit_test(the_meter_adds_up),
+        cmocka_unit_test(bytes_are_those_of_the_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

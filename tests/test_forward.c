@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "data/json.h"
+#include "data/tensors.h"
 #include "data/tokenizer.h"
 #include "kernels/device.h"
 #include "model/forward.h"
@@ -354,6 +355,19 @@ static void test_open_errors(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Of the tensors in the folder, but for a head that is the embedding once more. */
+static size_t bytes_of(const char *folder, bool tied)
+{
+    struct tensors *t = tensors_open(folder);
+    assert_non_null(t);
+    size_t sum = 0;
+    for (size_t i = 0; i < tensors_count(t); i++)
+        if (!tied || strcmp(tensors_at(t, i)->name, "lm_head.weight"))
+            sum += tensors_at(t, i)->size;
+    tensors_close(t);
+    return sum;
+}
+
 /* The head is the embedding if it is not in the file, or is there once more (qwen3). */
 static void test_tied(void **state)
 {
@@ -366,6 +380,7 @@ static void test_tied(void **state)
         struct model *m = model_open(d, cases[i].folder, DTYPE_BF16, 0);
         assert_non_null(m);
         assert_true((m->lm_head == m->embed) == cases[i].tied && m->config.tied == cases[i].tied);
+        assert_int_equal(m->read_bytes, bytes_of(cases[i].folder, cases[i].tied));
         model_close(m);
     }
     d->ops->close(d);
@@ -377,11 +392,12 @@ static void test_cost(void **state)
     (void)state;
     struct model_config c = { .n_layer = 2, .n_head = 4, .n_kv_head = 2, .d_head = 8, .d_model = 16, .d_ff = 24, .n_vocab = 100 };
     double layer = 16 * (2 * 32 + 2 * 16) + 3 * 16 * 24;
-    struct forward_cost cost = forward_cost_tokens(&c, 3, 30, 1);
+    struct forward_sizes s = { 1, 2, 4 };
+    struct forward_cost cost = forward_cost_tokens(&c, &s, 3, 30, 1);
     assert_true(cost.flops == 2 * 3 * 2 * layer + 2 * 1600 + 4 * 32 * 2 * 30);
-    assert_true(cost.bytes == 2 * (2 * layer + 1600 + 2 * 16 * 2 * 30));
+    assert_true(cost.bytes == 2 * layer + 2 * 1600 + 4 * (2 * 16 * 2 * 30));
     c.window = 4, c.window_from = 1;    /* one layer sees at most 3 x 4 keys */
-    assert_true(forward_cost_tokens(&c, 3, 30, 0).bytes == 2 * (2 * layer + 2 * 16 * (30 + 12)));
+    assert_true(forward_cost_tokens(&c, &s, 3, 30, 0).bytes == 2 * layer + 4 * (2 * 16 * (30 + 12)));
 }
 
 int main(void)

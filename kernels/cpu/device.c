@@ -81,6 +81,12 @@ static double cpu_elapsed(struct device *d, int from, int to)
     return (double)(cpu_of(d)->marks_ns[to] - cpu_of(d)->marks_ns[from]) * 1e-9;
 }
 
+static void cpu_tune(struct device *d, bool on)
+{
+    (void)d;                /* an op's shape decides how it is done */
+    (void)on;
+}
+
 static void cpu_telemetry(struct device *d, struct telemetry *t)
 {
     (void)d;
@@ -129,6 +135,7 @@ static const struct device_ops ops = {
     .gather = cpu_gather,
     .scatter = cpu_scatter,
     .sample = cpu_sample,
+    .tune = cpu_tune,
     .peak_flops = cpu_peak_flops,
     .peak_bandwidth = cpu_peak_bandwidth,
     .telemetry = cpu_telemetry,
@@ -169,7 +176,7 @@ struct device *cpu_open(enum dtype compute, int n_thread)
     struct cpu_device *cpu = mem_alloc(sizeof *cpu);
     if (n_thread <= 0)
         n_thread = host_cpus();
-    cpu->base = (struct device){ .ops = &ops, .memory = host_memory(), .compute = compute };
+    cpu->base = (struct device){ .ops = &ops, .memory = host_memory(), .compute = compute, .deterministic = true };
     cpu->tier = find_tier();
     cpu->pool = pool_open(n_thread);
     cpu->scratch = mem_array((size_t)n_thread + 1, sizeof *cpu->scratch);

@@ -1,6 +1,7 @@
 /* attention.cu - one op, two kernels: a sequence with one token in the step is decode.cu's, one with more prefill.cu's.  The
  * number of its tokens alone decides, so that nothing depends on the batch; only the device knows it, so both kernels go
- * over all sequences and leave those that are not theirs, and both are launched with what the sizes of the step tell. */
+ * over all sequences and leave those that are not theirs, and both are launched with what the sizes of the step tell.
+ * On a deterministic device prefill.cu takes all, for decode.cu rounds otherwise. */
 #include "base/err.h"
 #include "kernels/cuda/attention.h"
 
@@ -41,11 +42,12 @@ cudaError_t cuda_attention(struct cuda_device *d, const struct attention *op)
     j.max_split = decode_max_split(op);
     j.acc = (float *)d->scratch.data;
     j.part = (struct attention_part *)(j.acc + n_part(op) * s->d_head);
+    j.prefill_least = d->base.deterministic ? 1 : 2;
     if (!j.step.n_tok)
         return cudaSuccess;
-    if (j.step.n_tok > j.step.n_seq) {
+    if (j.step.n_tok > j.step.n_seq || d->base.deterministic) {
         cudaError_t e = cuda_prefill(d, &j);
-        if (e != cudaSuccess)
+        if (e != cudaSuccess || d->base.deterministic)
             return e;
     }
     return cuda_decode(d, &j);

@@ -25,6 +25,7 @@ struct attention_job {
     struct step step;
     uint32_t n_head, n_group_head;         /* query heads, and those of a KV head */
     float factor, cap;                     /* base 2: s = factor q.k, or cap tanh(x) where e^2x = 2^(factor q.k) */
+    uint32_t prefill_least;                /* tokens of a sequence that is prefill.cu's: 2 or more, or 1 where decode.cu has none */
     uint32_t max_split;
     struct attention_part *part;           /* [n_seq, n_head, max_split]; decode.cu */
     float *acc;                            /* [n_seq, n_head, max_split, d_head] */
@@ -33,7 +34,7 @@ struct attention_job {
 /* Splits of a sequence that there may be at most; scratch has room for them. */
 uint32_t    decode_max_split(const struct attention *op);
 cudaError_t cuda_decode(struct cuda_device *d, const struct attention_job *j);     /* sequences with one token */
-cudaError_t cuda_prefill(struct cuda_device *d, const struct attention_job *j);    /* those with more */
+cudaError_t cuda_prefill(struct cuda_device *d, const struct attention_job *j);    /* those with prefill_least or more */
 
 DEVICE uint32_t tokens_of(const struct attention_job &j, uint32_t seq)
 {

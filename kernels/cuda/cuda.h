@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-struct cublaslt;               /* linear.c: the library, its handle and workspace, and the plans made so far */
+struct cublaslt;               /* linear.c: the library, its handle and workspace, and the plans made so far (plans.h) */
 struct nvml;                   /* nvml.c */
 
 /* Pinned memory on the way to the device: pieces in turn, each free again when what was copied from it has arrived. */
@@ -33,6 +33,7 @@ struct cuda_marks { cudaEvent_t passed, fetched; };     /* of the stream; of the
 
 struct cuda_device {
     struct device base;        /* first: a struct device * of this device is a struct cuda_device * */
+    char gpu[64];
     int ordinal, n_sm;
     int capability;            /* 90 for sm_90 */
     size_t shared_most;        /* bytes of dynamic shared memory that a block may ask for */
@@ -106,6 +107,7 @@ int         cublaslt_open(struct cuda_device *d);
 void        cublaslt_close(struct cuda_device *d);
 cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op);
 size_t      cuda_linear_scratch(const struct linear *op);
+void        cuda_tune(struct device *d, bool on);
 
 /* memory.c; out of memory ends the program with what to lower. */
 void  *cuda_alloc(struct device *d, size_t size);

@@ -135,6 +135,7 @@ static const struct device_ops ops = {
     .gather = gather_op,
     .scatter = scatter_op,
     .sample = sample_op,
+    .tune = cuda_tune,
     .peak_flops = cuda_peak_flops,
     .peak_bandwidth = cuda_peak_bandwidth,
     .telemetry = telemetry,
@@ -188,6 +189,7 @@ static int describe(struct cuda_device *d)
         e = cudaMemGetInfo(&d->base.memory, &total);
     if (e)
         return err_set("device \"%s\": %s", d->base.name, cudaGetErrorString(e));
+    snprintf(d->gpu, sizeof d->gpu, "%.63s", p.name);
     snprintf(d->base.text, sizeof d->base.text, "%.64s, %d multiprocessors, %.1f GiB", p.name, d->n_sm, (double)total / 0x1p30);
     return 0;
 }

@@ -9,34 +9,37 @@
  * i of A and column j of B.  That mode is known by devices of compute capability 9.0 alone, and its bias is bf16 whatever D is
  * (cuBLAS 13.1 documentation, "Outer Vector Scaling for FP8 Data Types" and "cublasLtMatmul").
  *
- * What the library's heuristic chooses is kept as a plan, by shape, types and the number of rows rounded up.  Descriptors
- * are made once and filled in for each call, so that nothing is allocated after opening. */
+ * Which algorithm the library shall take is kept as a plan, by shape, types and the number of rows rounded up: what its
+ * heuristic says, or while tuning the fastest of what it says, tried on the product at hand.  Descriptors are made once and
+ * filled in for each call, so that nothing is allocated after opening.
+ *
+ * Sameness: an algorithm goes over the terms of a row's sums in an order that its tiles alone decide, unless it splits them.
+ * So a deterministic device has one plan for all numbers of rows, with an algorithm that does not. */
 #include <cublasLt.h>
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/hash.h"
 #include "base/mem.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/plans.h"
 
 #define WORKSPACE ((size_t)32 << 20)
 #define ALIGN 16               /* of the address of every matrix, at least */
-#define N_PLAN 1024            /* a power of two */
-#define N_PROBE 8
+#define SAME_ROWS 256u         /* rows of the plan for all numbers of rows */
+
+enum { N_TRY = 8, N_ROUND = 4, N_RUN = 3 };    /* algorithms to tune with, rounds of each, runs of a round */
 
 #define FUNCTIONS(X)                                                                                                            \
     X(Create) X(Destroy) X(GetStatusString) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute)                  \
     X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatrixLayoutSetAttribute) X(MatmulPreferenceCreate)                          \
-    X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(Matmul)
+    X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(MatmulAlgoCheck) X(Matmul)           \
+    X(GetVersion)
 
-/* What of a product the choice of an algorithm depends on; n is rounded up. */
-struct key { uint32_t n, n_in, n_out, kind; };
-enum { Y_BF16 = 1, WITH_BIAS = 2, E4M3 = 4 };  /* kind */
-
-struct plan { struct key key; cublasLtMatmulAlgo_t algo; };     /* key.n 0: none */
+enum { Y_BF16 = 1, WITH_BIAS = 2, E4M3 = 4 };  /* kind of a plan's key */
 
 struct cublaslt {
 #define MEMBER(f) __typeof__(&cublasLt##f) f;
@@ -46,7 +49,9 @@ struct cublaslt {
     cublasLtMatrixLayout_t w, x, y;            /* y: of C and D */
     cublasLtMatmulPreference_t preference;
     void *workspace;
-    struct plan plans[N_PLAN];
+    cudaEvent_t from, to;
+    bool tuning, new_plans;                    /* new_plans: some are not in the file */
+    struct plans plans;
 };
 
 /* ---- opening ---- */
@@ -128,7 +133,12 @@ int cublaslt_open(struct cuda_device *d)
     if (s)
         return err_set("cuBLASLt: %s", lt->GetStatusString(s));
     cudaError_t e = cudaMalloc(&lt->workspace, WORKSPACE);
-    return e ? err_set("%zu MiB for cuBLASLt: %s", WORKSPACE >> 20, cudaGetErrorString(e)) : 0;
+    if (e)
+        return err_set("%zu MiB for cuBLASLt: %s", WORKSPACE >> 20, cudaGetErrorString(e));
+    e = cudaEventCreate(&lt->from);
+    if (!e)
+        e = cudaEventCreate(&lt->to);
+    return e ? err_set("events for cuBLASLt: %s", cudaGetErrorString(e)) : 0;
 }
 
 void cublaslt_close(struct cuda_device *d)
@@ -137,6 +147,10 @@ void cublaslt_close(struct cuda_device *d)
     if (!lt)
         return;
     cudaFree(lt->workspace);
+    if (lt->from)
+        cudaEventDestroy(lt->from);
+    if (lt->to)
+        cudaEventDestroy(lt->to);
     if (lt->preference)
         lt->MatmulPreferenceDestroy(lt->preference);
     cublasLtMatrixLayout_t const layouts[] = { lt->w, lt->x, lt->y };
@@ -223,35 +237,131 @@ static void describe_scales(struct cuda_device *d, const struct linear *op, cons
         need(d, op, "the scales", d->lt->MatmulDescSetAttribute(d->lt->desc_e4m3, a[i].name, &a[i].value, sizeof a[i].value));
 }
 
-static void make_plan(struct cuda_device *d, const struct linear *op, struct plan *p, const struct key *key)
+/* The layouts and the preference are those of the plan to make. */
+static void describe_plan(struct cuda_device *d, const struct linear *op, const struct plan_key *key)
 {
-    struct cublaslt *lt = d->lt;
-    cublasLtMatmulHeuristicResult_t found;
-    int n = 0;
+    uint32_t schemes = d->base.deterministic ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_MASK;
     describe_all(d, op, key->n);
-    cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, desc_of(d, op), lt->w, lt->x, lt->y, lt->y, lt->preference, 1, &found, &n);
-    need(d, op, "choosing an algorithm", s ? s : n ? found.state : CUBLAS_STATUS_NOT_SUPPORTED);
-    *p = (struct plan){ *key, found.algo };
+    need(d, op, "the preference", set_preference(d->lt, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
 }
 
-/* Where all places for a plan are taken, the first is used again. */
-static const struct plan *find_plan(struct cuda_device *d, const struct linear *op)
+/* With the layouts and the epilogue as they are described. */
+static cublasStatus_t multiply(struct cuda_device *d, const struct linear *op, const void *x, const cublasLtMatmulAlgo_t *algo)
 {
-    struct key key = { device_bucket(op->x.rows), op->x.cols, op->y.cols,
-                       (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) | (is_e4m3(op) ? E4M3 : 0) };
-    size_t hash = hash_bytes(&key, sizeof key, 0);
-    struct plan *p;
-    for (size_t i = 0; i < N_PROBE; i++) {
-        p = &d->lt->plans[(hash + i) % N_PLAN];
-        if (!memcmp(&p->key, &key, sizeof key))
-            return p;
-        if (!p->key.n)
-            break;
+    struct cublaslt *lt = d->lt;
+    const void *c = op->residual.data ? op->residual.data : op->y.data;
+    float alpha = 1, beta = op->residual.data ? 1 : 0;
+    return lt->Matmul(lt->handle, desc_of(d, op), &alpha, op->w->data, lt->w, x, lt->x, &beta, c, lt->y, op->y.data, lt->y, algo, lt->workspace,
+                      WORKSPACE, d->stream);
+}
+
+/* Milliseconds of some runs in a row, the best of several rounds, of which the first does not count; infinite where it does
+ * not run. */
+static float time_of(struct cuda_device *d, const struct linear *op, const void *x, const cublasLtMatmulHeuristicResult_t *r)
+{
+    struct cublaslt *lt = d->lt;
+    float ms, best = INFINITY;
+    if (r->state || r->workspaceSize > WORKSPACE)
+        return INFINITY;
+    for (int round = 0; round < N_ROUND; round++) {
+        cuda_need(d, "cudaEventRecord", cudaEventRecord(lt->from, d->stream));
+        for (int i = 0; i < N_RUN; i++)
+            if (multiply(d, op, x, &r->algo))
+                return INFINITY;
+        cuda_need(d, "cudaEventRecord", cudaEventRecord(lt->to, d->stream));
+        cuda_need(d, "tuning", cudaEventSynchronize(lt->to));
+        cuda_need(d, "cudaEventElapsedTime", cudaEventElapsedTime(&ms, lt->from, lt->to));
+        best = round && ms < best ? ms : best;
     }
-    if (p->key.n)
-        p = &d->lt->plans[hash % N_PLAN];
-    make_plan(d, op, p, &key);
+    return best;
+}
+
+/* Which of n algorithms; the first, unless it is beaten by more than what a measurement is off. */
+static int fastest(struct cuda_device *d, const struct linear *op, const void *x, const cublasLtMatmulHeuristicResult_t *found, int n)
+{
+    int best = 0;
+    describe_all(d, op, op->x.rows);
+    float best_ms = 0.98f * time_of(d, op, x, &found[0]);
+    for (int i = 1; i < n; i++) {
+        float ms = time_of(d, op, x, &found[i]);
+        if (ms < best_ms) {
+            best = i;
+            best_ms = ms;
+        }
+    }
+    return best;
+}
+
+/* Not while ops are recorded, which does not run them. */
+static bool tries(const struct cuda_device *d)
+{
+    return d->lt->tuning && !d->recording;
+}
+
+static void make_plan(struct cuda_device *d, const struct linear *op, const void *x, struct plan *p, const struct plan_key *key)
+{
+    struct cublaslt *lt = d->lt;
+    cublasLtMatmulHeuristicResult_t found[N_TRY];
+    int n = 0;
+    describe_plan(d, op, key);
+    cublasStatus_t s = lt->MatmulAlgoGetHeuristic(lt->handle, desc_of(d, op), lt->w, lt->x, lt->y, lt->y, lt->preference,
+                                                  tries(d) ? N_TRY : 1, found, &n);
+    need(d, op, "choosing an algorithm", s ? s : n ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED);
+    int best = tries(d) ? fastest(d, op, x, found, n) : 0;
+    need(d, op, "choosing an algorithm", found[best].state);
+    *p = (struct plan){ .key = *key, .algo = found[best].algo, .tuned = tries(d) };
+    lt->new_plans |= tries(d);
+}
+
+/* Whether the library still takes it, where it is from a file. */
+static bool still_good(struct cuda_device *d, const struct linear *op, struct plan *p)
+{
+    struct cublaslt *lt = d->lt;
+    cublasLtMatmulHeuristicResult_t r = { .workspaceSize = 0 };
+    if (p->unchecked) {
+        describe_plan(d, op, &p->key);
+        if (lt->MatmulAlgoCheck(lt->handle, desc_of(d, op), lt->w, lt->x, lt->y, lt->y, &p->algo, &r) || r.workspaceSize > WORKSPACE)
+            return false;
+        p->unchecked = false;
+    }
+    return true;
+}
+
+static const struct plan *find_plan(struct cuda_device *d, const struct linear *op, const void *x)
+{
+    struct cublaslt *lt = d->lt;
+    struct plan_key key = { d->base.deterministic ? SAME_ROWS : device_bucket(op->x.rows), op->x.cols, op->y.cols,
+                            (op->y.dtype == DTYPE_BF16 ? Y_BF16 : 0) | (op->bias ? WITH_BIAS : 0) | (is_e4m3(op) ? E4M3 : 0) };
+    struct plan *p = plans_find(&lt->plans, &key);
+    bool there = !memcmp(&p->key, &key, sizeof key) && (p->tuned || !tries(d));
+    if (!there || !still_good(d, op, p))
+        make_plan(d, op, x, p, &key);
     return p;
+}
+
+/* ---- tuning ---- */
+
+static struct plans_origin origin_of(const struct cuda_device *d)
+{
+    struct plans_origin o = { .n_sm = (uint32_t)d->n_sm, .capability = (uint32_t)d->capability, .library = d->lt->GetVersion() };
+    memcpy(o.gpu, d->gpu, sizeof o.gpu);
+    return o;
+}
+
+void cuda_tune(struct device *base, bool on)
+{
+    struct cuda_device *d = cuda_of(base);
+    struct cublaslt *lt = d->lt;
+    struct plans_origin o = origin_of(d);
+    if (base->deterministic)
+        return;
+    lt->tuning = on;
+    if (on || lt->new_plans)
+        plans_read(&lt->plans, &o);    /* at the end too: other processes may have added some */
+    if (!on && lt->new_plans) {
+        plans_write(&lt->plans, &o);
+        lt->new_plans = false;
+    }
 }
 
 /* ---- the product ---- */
@@ -307,17 +417,14 @@ static cudaError_t prepare(struct cuda_device *d, const struct linear *op, const
 
 cudaError_t cuda_linear(struct cuda_device *d, const struct linear *op)
 {
-    struct cublaslt *lt = d->lt;
-    const void *x, *bias, *c = op->residual.data ? op->residual.data : op->y.data;
+    const void *x, *bias;
     check(op);
     cudaError_t e = prepare(d, op, &x, &bias);
     if (e)
         return e;
     describe_bias(d, op, bias);
-    const struct plan *p = find_plan(d, op);
+    const struct plan *p = find_plan(d, op, x);
     describe_all(d, op, op->x.rows);
-    float alpha = 1, beta = op->residual.data ? 1 : 0;
-    need(d, op, "cublasLtMatmul", lt->Matmul(lt->handle, desc_of(d, op), &alpha, op->w->data, lt->w, x, lt->x, &beta, c, lt->y, op->y.data, lt->y,
-                                             &p->algo, lt->workspace, WORKSPACE, d->stream));
+    need(d, op, "cublasLtMatmul", multiply(d, op, x, &p->algo));
     return cudaSuccess;
 }

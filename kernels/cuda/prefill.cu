@@ -1,16 +1,17 @@
-/* prefill.cu - attention of the sequences with more than one token in the step, on tensor cores (Dao 2023, FlashAttention-2).
+/* prefill.cu - attention of the sequences with more than one token in the step, on a deterministic device of all, on tensor
+ * cores (Dao 2023, FlashAttention-2).
  *
  * A unit is a KV head and 128 rows of a sequence (64 above d_head 128), a row being a query head of a token: the heads of a KV
  * head stand together and share its keys.  Each of four warps has its rows; together they go over the keys in tiles at fixed
  * positions, and the next tile is copied while this one is multiplied.  A warp leaves out the keys that none of its rows sees.
  *
  * Sameness: a row's sums go over the keys in fixed steps from key 0 on, and a key that is masked adds exactly nothing, whether
- * its step is left out or not.  So the bits of a token do not depend on how its prompt was cut into steps, nor on the batch, as
- * long as it was not alone in its step: then it is decode.cu's, which sums in another order and rounds otherwise.
+ * its step is left out or not.  So the bits of a token do not depend on how its prompt was cut into steps, nor on the batch;
+ * but where it is decode.cu's, being alone in its step, that sums in another order and rounds otherwise.
  *
  * Bound: 4 d_head FLOP a key and row, on the tensor cores.  Shared memory comes next: 16 rows a warp would read each key twice
  * as often as 32 do, and 32 rows leave registers for the scores of 32 keys at d_head 128.
- * Registers, sm_90, room for d_head 64, 80, 96, 128, 256: bf16 212, 235, 238, 243, 243; e4m3 212, 254, 217, 246, 248. */
+ * Registers, sm_90, room for d_head 64, 80, 96, 128, 256: bf16 212, 236, 237, 243, 243; e4m3 212, 254, 217, 246, 248. */
 #include "kernels/cuda/attention.h"
 
 enum { N_WARP = 4 };
@@ -34,7 +35,7 @@ template <uint32_t D> DEVICE uint32_t n_row_tile(const struct attention_job &j, 
 
 template <uint32_t D> DEVICE uint32_t n_unit(const struct attention_job &j, uint32_t seq)
 {
-    return tokens_of(j, seq) > 1 ? n_row_tile<D>(j, seq) * j.kv.shape.n_kv_head : 0;
+    return tokens_of(j, seq) >= j.prefill_least ? n_row_tile<D>(j, seq) * j.kv.shape.n_kv_head : 0;
 }
 
 /* The rows of a unit, and the keys that any of them sees: [first, end).  It stands in shared memory, as registers are scarce. */

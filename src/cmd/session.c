@@ -68,6 +68,27 @@ static struct tokenizer *open_tokenizer(const char *model)
     return t;
 }
 
+/* The weights, and the rate at which they came: read, converted, packed and on the device. */
+static void load_weights(struct session *s)
+{
+    int64_t start = clock_ns();
+    s->model = model_open(s->device, s->opts->model, weight_type(s->opts), (uint64_t)s->opts->seed);
+    if (!s->model)
+        die("%s", err_text());
+    s->device->ops->sync(s->device);
+    double seconds = (double)(clock_ns() - start) * 1e-9;
+    s->load_bytes_per_s = s->model->read_bytes ? (double)s->model->read_bytes / seconds : (double)NAN;
+}
+
+static void tell_model(const struct session *s)
+{
+    char rate[64] = "";
+    if (s->model->read_bytes)
+        snprintf(rate, sizeof rate, " (%.3g GB of weights at %.3g GB/s)", (double)s->model->read_bytes * 1e-9, s->load_bytes_per_s * 1e-9);
+    log_info("%s: %s, %.1f MiB of %s weights on %s (%s), loaded in %.1f s%s", s->model_name, s->model->config.model_type,
+             (double)s->model->weight_bytes / 0x1p20, dtype_name(s->model->weight_dtype), s->device->name, s->device->text, s->load_s, rate);
+}
+
 void session_open_model(struct session *s, const char *command, struct session_opts *opts)
 {
     *s = (struct session){ .command = command, .opts = opts };
@@ -76,16 +97,14 @@ void session_open_model(struct session *s, const char *command, struct session_o
     if (!s->device)
         die("%s", err_text());
     check_types(s);
-    s->model = model_open(s->device, s->opts->model, weight_type(s->opts), (uint64_t)s->opts->seed);
-    if (!s->model)
-        die("%s", err_text());
+    s->device->deterministic |= opts->deterministic;
+    load_weights(s);
     s->tokenizer = open_tokenizer(s->opts->model);
     if (!s->tokenizer)
         die("%s", err_text());
     name_model(s);
     s->load_s = (double)(clock_ns() - start) * 1e-9;
-    log_info("%s: %s, %.1f MiB of %s weights on %s (%s), loaded in %.1f s", s->model_name, s->model->config.model_type,
-             (double)s->model->weight_bytes / 0x1p20, dtype_name(s->model->weight_dtype), s->device->name, s->device->text, s->load_s);
+    tell_model(s);
 }
 
 /* ---- the engine ---- */
@@ -205,7 +224,7 @@ struct run_facts session_facts(struct session *s, struct meter *meter, bool peak
         .model = s->model_name, .family = s->model->config.model_type, .device = s->device->name, .device_text = s->device->text,
         .compute = dtype_name(s->device->compute), .weight_dtype = dtype_name(s->model->weight_dtype), .kv_dtype = dtype_name(kv_type(o)),
         .order = orders[o->order], .price_usd_per_h = s->price.usd_per_h, .price_source = isfinite(s->price.usd_per_h) ? s->price.source : NULL,
-        .load_s = s->load_s, .warmup_s = s->warmup_s, .n_param = config_params(&s->model->config), .weight_bytes = s->model->weight_bytes,
+        .load_s = s->load_s, .load_bytes_per_s = s->load_bytes_per_s, .warmup_s = s->warmup_s, .deterministic = s->device->deterministic, .n_param = config_params(&s->model->config), .weight_bytes = s->model->weight_bytes,
         .kv_bytes = engine_kv_bytes(s->engine), .kv_blocks = engine_kv_blocks(s->engine), .block_size = (uint64_t)o->block_size,
         .max_seqs = (uint64_t)o->max_seqs, .max_step_tokens = (uint64_t)o->max_step_tokens,
         .threads = (uint64_t)(o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = rss,

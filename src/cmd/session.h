@@ -11,7 +11,7 @@
 
 struct session_opts {
     const char *model, *device;
-    bool no_prefix_cache;
+    bool no_prefix_cache, deterministic;
     int64_t threads, max_seqs, max_step_tokens, kv_memory, kv_blocks, block_size, seed;
     int compute, weight_dtype, kv_dtype, order;
     double price;
@@ -36,7 +36,8 @@ struct session_opts {
     {"max-seqs", 0, OPT_INT, "N", SESSION_AT(T, m, max_seqs), NULL, "sequences that run at once (default: 128; on CUDA 1024)", NULL, 1, 65536}, \
     {"max-step-tokens", 0, OPT_INT, "N", SESSION_AT(T, m, max_step_tokens), NULL, "tokens of one engine step: decodes first, then chunks of prompts (default: 512; on CUDA 8192)", NULL, 1, 1048576}, \
     {"no-prefix-cache", 0, OPT_FLAG, NULL, SESSION_AT(T, m, no_prefix_cache), NULL, "compute every prompt in full", NULL, 0, 0}, \
-    {"order", 0, OPT_CHOICE, NULL, SESSION_AT(T, m, order), "fcfs", "which waiting prompt is next: first come, longest, or grouped by common prefix", "fcfs|longest|prefix", 0, 0}
+    {"order", 0, OPT_CHOICE, NULL, SESSION_AT(T, m, order), "fcfs", "which waiting prompt is next: first come, longest, or grouped by common prefix", "fcfs|longest|prefix", 0, 0}, \
+    {"deterministic", 0, OPT_FLAG, NULL, SESSION_AT(T, m, deterministic), NULL, "answers do not depend on what else runs, bit by bit: always so on the CPU, slower on CUDA", NULL, 0, 0}
 #define SESSION_PRICE(T, m) \
     {"price", 0, OPT_REAL, "USD_PER_H", SESSION_AT(T, m, price), NULL, "price of the machine, dollars an hour (default: datasets/hardware.csv if it has the device)", NULL, 1e-6, 1e9}
 
@@ -49,7 +50,7 @@ struct session {
     struct engine *engine;
     struct price price;
     char model_name[256];
-    double load_s, warmup_s;
+    double load_s, load_bytes_per_s, warmup_s;
     double peak_flops, peak_bandwidth; /* measured at first need; 0: not yet */
 };
 

@@ -7,7 +7,7 @@ _tokmill()
         words="run bench compare inspect make-model tokenize completion man --help --version"
     elif [[ $cur == -* ]]; then
         case ${COMP_WORDS[1]} in
-        run) words="--model --output --errors --results --ordered --limit --token-ids --metrics --device --threads --compute --weight-dtype --kv-dtype --kv-memory --kv-blocks --block-size --max-seqs --max-step-tokens --no-prefix-cache --order --max-tokens --min-tokens --temperature --top-p --top-k --min-p --presence-penalty --frequency-penalty --repetition-penalty --n --stop --ignore-eos --logprobs --seed --price --quiet --log-level --help" ;;
+        run) words="--model --output --errors --results --ordered --limit --token-ids --metrics --device --threads --compute --weight-dtype --kv-dtype --kv-memory --kv-blocks --block-size --max-seqs --max-step-tokens --no-prefix-cache --order --deterministic --max-tokens --min-tokens --temperature --top-p --top-k --min-p --presence-penalty --frequency-penalty --repetition-penalty --n --stop --ignore-eos --logprobs --seed --price --quiet --log-level --help" ;;
         bench) words="--ceilings --device --threads --help" ;;
         compare) words="--metric --answers --different-workloads --fail-on --config --threshold --format --help" ;;
         inspect) words="--json --seqs --len --help" ;;

@@ -189,7 +189,9 @@ static void add_work(struct work *w, const struct plan_part *part)
 
 static struct forward_cost cost_of(const struct engine *e, const struct work *w)
 {
-    return forward_cost_tokens(&e->model->config, w->n_tok, w->context, w->n_out);
+    const struct model *m = e->model;
+    struct forward_sizes sizes = { dtype_size(m->weight_dtype), dtype_size(m->head_dtype), dtype_size(e->kv_shape.dtype) };
+    return forward_cost_tokens(&m->config, &sizes, w->n_tok, w->context, w->n_out);
 }
 
 /* A mixed step's time is shared between its prefill and its decode tokens by what each would cost alone: the mean of its
@@ -550,6 +552,7 @@ static void warm_step(struct engine *e, uint32_t n_seq, uint32_t n_tok)
 void engine_warm_up(struct engine *e)
 {
     uint32_t n_tok = e->config.max_step_tokens, most = e->config.max_seqs;
+    e->device->ops->tune(e->device, true);
     warm_step(e, 1, n_tok < engine_max_len(e) ? n_tok : engine_max_len(e));
     warm_step(e, most, 1);
     for (uint32_t n = 1; n < most; n = e->batch.padded ? n + 1 : 2 * n) {
@@ -557,4 +560,5 @@ void engine_warm_up(struct engine *e)
         if (n < most)
             warm_step(e, n, 1);
     }
+    e->device->ops->tune(e->device, false);
 }

@@ -52,6 +52,8 @@ static const struct column summary_columns[] = {
     {"clock_min_mhz", COLUMN_REAL, FACT(gauge.clock_min_mhz)}, {"throttle_reasons", COLUMN_TEXT, FIELD(throttle_reasons)},
     {"memory_used_max_bytes", COLUMN_REAL, FACT(gauge.memory_max_bytes)}, {"kv_dtype", COLUMN_TEXT, FACT(kv_dtype)},
     {"device_busy", COLUMN_REAL, FIELD(device_busy)},
+    {"load_bytes_per_s", COLUMN_REAL, FACT(load_bytes_per_s)},
+    {"deterministic", COLUMN_BOOL, FACT(deterministic)},
     {"scenario", COLUMN_TEXT, FACT(scenario)}, {"arrivals", COLUMN_TEXT, FACT(arrivals)}, {"rate_rps", COLUMN_REAL, FACT(rate_rps)},
     {"concurrency", COLUMN_U64, FACT(concurrency)}, {"input_len", COLUMN_TEXT, FACT(input_len)}, {"output_len", COLUMN_TEXT, FACT(output_len)},
     {"point", COLUMN_TEXT, FACT(point)}, {"repetition", COLUMN_U64, FACT(repetition)},

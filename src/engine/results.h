@@ -14,8 +14,9 @@ struct run_facts {
     double   price_usd_per_h;          /* NaN: none known */
     const char *price_source;
     double   load_s, warmup_s;
+    double   load_bytes_per_s;         /* of the weights as they lie in the file; NaN: they are random */
     int64_t  end_ns;                   /* clock when the last row was durable */
-    bool     interrupted;
+    bool     interrupted, deterministic;
     uint64_t n_param, weight_bytes, kv_bytes, kv_blocks, block_size, max_seqs, max_step_tokens, threads;
     uint64_t max_rss_bytes;            /* before the peaks were measured */
     double   peak_flops, peak_bandwidth;       /* measured; NaN: not */

@@ -241,7 +241,8 @@ struct tensor forward_run(struct forward *f, const struct step *s)
     return rows(&f->logits, s->n_out);
 }
 
-struct forward_cost forward_cost_tokens(const struct model_config *c, uint32_t n_tok, uint64_t sum_context, uint32_t n_out)
+struct forward_cost forward_cost_tokens(const struct model_config *c, const struct forward_sizes *s, uint32_t n_tok, uint64_t sum_context,
+                                        uint32_t n_out)
 {
     double d = c->d_model, d_q = (double)c->n_head * c->d_head, d_kv = (double)c->n_kv_head * c->d_head;
     double layer = d * (2 * d_q + 2 * d_kv) + 3 * d * c->d_ff, head = d * c->n_vocab;
@@ -250,6 +251,6 @@ struct forward_cost forward_cost_tokens(const struct model_config *c, uint32_t n
     double seen = (c->n_layer - windowed) * (double)sum_context + windowed * (double)(in_window < sum_context ? in_window : sum_context);
     return (struct forward_cost){
         .flops = 2.0 * n_tok * c->n_layer * layer + 2.0 * n_out * head + 4 * d_q * seen,
-        .bytes = 2 * (c->n_layer * layer + (n_out ? head : 0) + 2 * d_kv * seen),
+        .bytes = (double)s->layer * c->n_layer * layer + (n_out ? (double)s->head * head : 0) + (double)s->kv * 2 * d_kv * seen,
     };
 }

@@ -19,10 +19,14 @@ struct tensor forward_run(struct forward *f, const struct step *s);
 /* Bytes of device memory that it holds when opened so. */
 size_t forward_need(struct model *m, uint32_t max_tok, uint32_t max_out, uint32_t max_pos);
 
-/* Model FLOPs of the step's matrix products and attention, and bytes that must move (weights once, KV read; two bytes a
- * number): for mfu, mbu and for sharing a mixed step between prefill and decode.  sum_context: over the tokens, how many
- * keys each one sees (without a window). */
+/* Bytes that a number takes in the layers' matrices, in the head, in the KV. */
+struct forward_sizes { size_t layer, head, kv; };
+
+/* Model FLOPs of the step's matrix products and attention, and bytes that must move (weights once, KV read): for mfu, mbu
+ * and for sharing a mixed step between prefill and decode.  sum_context: over the tokens, how many keys each one sees
+ * (without a window). */
 struct forward_cost { double flops, bytes; };
-struct forward_cost forward_cost_tokens(const struct model_config *c, uint32_t n_tok, uint64_t sum_context, uint32_t n_out);
+struct forward_cost forward_cost_tokens(const struct model_config *c, const struct forward_sizes *s, uint32_t n_tok, uint64_t sum_context,
+                                        uint32_t n_out);
 
 #endif

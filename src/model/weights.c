@@ -77,6 +77,7 @@ static int part_get(struct loader *l, struct part *p, const char *prefix, const 
     if (check(l, p->info, w) != 0)
         return -1;
     p->data = p->info->data;
+    l->m->read_bytes += l->file ? p->info->size : 0;
     if (!l->file) {
         size_t n = random_elements(p->info);
         own_reserve(p, n * sizeof(uint16_t));
@@ -207,15 +208,14 @@ static bool is_tied(const struct loader *l)
            memcmp(head->data, embed->data, head->size) == 0;
 }
 
-/* The embedding and the head first: they are the largest, and what holds them on the way is given back before the rest.
- * Beside fp8 weights they stay bf16. */
+/* The embedding and the head first: they are the largest, and what holds them on the way is given back before the rest. */
 static int load_ends(struct loader *l)
 {
     struct model *m = l->m;
     const struct model_config *c = &m->config;
     const struct want embed = { "embed_tokens.weight", c->n_vocab, c->d_model }, head = { "lm_head.weight", c->n_vocab, c->d_model };
     const struct want norm = { "norm.weight", c->d_model, 0 };
-    l->dtype = m->weight_dtype == DTYPE_E4M3 ? DTYPE_BF16 : m->weight_dtype;
+    l->dtype = m->head_dtype;
     if (need_vector(l, &m->norm_final, l->prefix, &norm) != 0 || load_matrix(l, &m->embed, l->prefix, &embed, 1) != 0)
         return -1;
     m->config.tied = is_tied(l);
@@ -265,6 +265,7 @@ struct model *model_open(struct device *d, const char *path, enum dtype weight_d
     struct loader l = { .m = m };
     m->device = d;
     m->weight_dtype = weight_dtype;
+    m->head_dtype = weight_dtype == DTYPE_E4M3 ? DTYPE_BF16 : weight_dtype;
     int bad = open_source(&l, path, seed) != 0 || load(&l) != 0;
     own_free(&l);
     tensors_close(l.file);

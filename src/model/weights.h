@@ -20,11 +20,12 @@ struct layer {
 struct model {
     struct model_config config;
     struct device *device;
-    enum dtype weight_dtype;
+    enum dtype weight_dtype, head_dtype;   /* of the layers' matrices, of embedding and head */
     struct weight *embed, *lm_head;        /* [n_vocab, d_model]; one and the same if tied */
     float *norm_final;                     /* [d_model] */
     struct layer *layers;                  /* [n_layer] */
     size_t weight_bytes;                   /* packed */
+    size_t read_bytes;                     /* as they lie in the file; 0 if they are random */
 };
 
 /* path: a Hugging Face folder, or "random:SHAPE" (seed: of its weights).  weight_dtype f32, bf16, int8 or e4m3, as the

@@ -19,6 +19,9 @@ enum emu_schedule { EMU_IN_ORDER, EMU_REVERSE, EMU_RANDOM };
 /* When cp.async copies: at the wait that covers it, at once, or either. */
 enum emu_copies { EMU_LAZY, EMU_EAGER, EMU_MIXED };
 
+/* What cuBLASLt has to choose from (blaslt.cpp): products with 16 sums side by side, with 8, and with split sums. */
+enum emu_algorithm { EMU_WIDE, EMU_NARROW, EMU_SPLIT, EMU_N_ALGORITHM };
+
 struct emu_options {
     enum emu_schedule schedule;
     enum emu_copies copies;
@@ -34,6 +37,8 @@ void emu_describe(char *text, size_t size);        /* "reverse eager seed 3" */
 
 uint64_t emu_operations(void);                     /* run so far: kernels, copies, products */
 uint64_t emu_graphs(void);                         /* graphs launched so far */
+uint64_t emu_asked(void);                          /* how often cuBLASLt was asked for algorithms */
+enum emu_algorithm emu_algorithm(void);            /* of the product that ran last */
 size_t   emu_allocated(void);                      /* bytes of device memory held */
 bool     emu_idle(void);                           /* nothing is enqueued */
 

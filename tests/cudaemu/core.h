@@ -67,6 +67,7 @@ extern std::recursive_mutex emu_mutex;
 
 /* Enqueues, or records where the stream is captured.  what: for messages, and the same for what graphs may exchange. */
 cudaError_t stream_add(cudaStream_t s, const char *what, std::function<void()> run);
+void stream_spend(double ms);                      /* by the operation that runs, on the device's clock; each takes a microsecond anyway */
 cudaError_t stream_error(cudaError_t e);           /* e, which cudaGetLastError will answer */
 cudaError_t stream_refuse(const char *what);       /* fails where something is being captured; the error that nothing survives, if any */
 

@@ -3,7 +3,7 @@
  * no token needs are wild.
  *
  * Sameness: with more than one token in a step, a prompt gives the same bits however it is cut; a single token gives the same
- * bits whatever else is in the step. */
+ * bits whatever else is in the step.  On a deterministic device both are the same bits. */
 #include "tests/cudaemu/on_device.h"
 
 struct shape {
@@ -398,11 +398,65 @@ static void company_test(void **state)
         company_case(some[i]);
 }
 
+/* Whether a prompt has the same bits whole and cut, also into single tokens, alone and among others. */
+static bool same_bits(uint32_t shape, bool deterministic)
+{
+    static const uint32_t len[] = { 150, 40, 90 }, single[] = { 0, 15, 16, 63, 64, 65, 127, 128, 149 };
+    struct rng r;
+    rng_init(&r, 600 + shape);
+    struct scene c = scene_new(&r, &shapes[shape], 3, len);
+    device.base.deterministic = deterministic;
+    both_set((int)shape % N_SCHEDULE);
+    step_run(&r, &c, (struct piece[]){ { 0, 150, 150 }, { 1, 40, 40 }, { 2, 90, 90 } }, 3);
+    pieces_check(&c, (struct piece[]){ { 0, 150, 150 }, { 1, 40, 40 } }, 2);
+    void *whole = y_take(&c);
+    step_run(&r, &c, (struct piece[]){ { 1, 13, 13 }, { 0, 101, 101 } }, 2);
+    step_run(&r, &c, (struct piece[]){ { 0, 150, 49 }, { 1, 39, 26 }, { 2, 89, 89 } }, 3);
+    step_run(&r, &c, (struct piece[]){ { 1, 40, 1 }, { 2, 90, 1 } }, 2);
+    for (uint32_t i = 0; i < sizeof single / sizeof *single; i++)
+        step_run(&r, &c, (struct piece[]){ { 0, single[i] + 1, 1 }, { 1, 3 + i, 1 + i % 3 } }, 1 + i % 2);
+    bool same = !memcmp(c.y.data, whole, tensor_size(&c.y));
+    device.base.deterministic = false;
+    free(whole);
+    scene_free(&c);
+    return same;
+}
+
+static void deterministic_test(void **state)
+{
+    (void)state;
+    static const uint32_t some[] = { 0, 1, 2, 3, 4, 6, 7, 9, 10, 12, 13 };
+    for (uint32_t i = 0; i < sizeof some / sizeof *some; i++) {
+        assert_true(same_bits(some[i], true));
+        assert_false(same_bits(some[i], false));
+    }
+}
+
+/* In steps of one token, as the engine has them when it decodes: one after the other. */
+static void token_by_token_test(void **state)
+{
+    (void)state;
+    static const uint32_t len[] = { 70 };
+    struct rng r;
+    rng_init(&r, 700);
+    struct scene c = scene_new(&r, &shapes[9], 1, len);
+    device.base.deterministic = true;
+    both_set(0);
+    step_run(&r, &c, (struct piece[]){ { 0, 70, 70 } }, 1);
+    void *whole = y_take(&c);
+    for (uint32_t end = 1; end <= 70; end++)
+        step_run(&r, &c, (struct piece[]){ { 0, end, 1 } }, 1);
+    device.base.deterministic = false;
+    assert_memory_equal(c.y.data, whole, tensor_size(&c.y));
+    free(whole);
+    scene_free(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(step_test), cmocka_unit_test(schedule_test), cmocka_unit_test(many_test), cmocka_unit_test(long_test),
-        cmocka_unit_test(cut_test), cmocka_unit_test(company_test),
+        cmocka_unit_test(cut_test), cmocka_unit_test(company_test), cmocka_unit_test(deterministic_test), cmocka_unit_test(token_by_token_test),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
