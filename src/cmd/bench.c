@@ -28,7 +28,7 @@ const struct opt bench_options[] = {
     {"output-len", 0, OPT_TEXT, "LENGTHS", AT(output_len), "128", "tokens of the answers, exactly so many", NULL, 0, 0},
     {"prefix-len", 0, OPT_INT, "N", AT(prefix_len), NULL, "tokens before those of --input-len that prompts share", NULL, 1, 1e7},
     {"prefix-count", 0, OPT_INT, "N", AT(prefix_count), "1", "how many such beginnings there are", NULL, 1, 1e7},
-    {"trace", 0, OPT_TEXT, "FILE", AT(trace), NULL, "lengths and times of recorded requests: Azure, BurstGPT, Mooncake, ShareGPT, Vidur, or a CSV of lengths", NULL, 0, 0},
+    {"replay", 0, OPT_TEXT, "FILE", AT(replay), NULL, "lengths and times of recorded requests: Azure, BurstGPT, Mooncake, ShareGPT, Vidur, or a CSV of lengths", NULL, 0, 0},
     {"seed", 0, OPT_INT, "N", AT(session.seed), "0", "of prompts, lengths and arrivals", NULL, 0, 0},
     {.help = "Scenario"},
     {"scenario", 0, OPT_CHOICE, NULL, AT(scenario), "auto", "all at once; at their times; a fixed number in flight; one by one (auto: what the options below ask for, else offline)", "auto|offline|server|closed|single", 0, 0},
@@ -40,6 +40,7 @@ const struct opt bench_options[] = {
     {"repeat", 0, OPT_INT, "N", AT(repeat), "1", "run everything N times", NULL, 1, 10000},
     {"warmup", 0, OPT_INT, "N", AT(warmup), "0", "requests before the first run that are not measured; steps of each size always run once before", NULL, 0, 1e6},
     {"sweep", 0, OPT_TEXT, "KEY=V,V...", AT(sweep), NULL, "one run for each value of rate, concurrency, input-len, output-len, prefix-len, num-requests, batch (max-seqs) or max-step-tokens", NULL, 0, 0},
+    {"ab", 0, OPT_TEXT, "'OPTIONS' 'OPTIONS'", AT(ab), NULL, "two sets of options against each other: runs A B B A, each a process of its own, --repeat of both, then compared", NULL, 0, 0},
     {"slo", 0, OPT_TEXT, "LIMITS", AT(slo), NULL, "limits of latencies, for goodput and --find-max: ttft:p99:500ms,tpot:50ms,e2el:10s", NULL, 0, 0},
     {"find-max", 0, OPT_FLAG, NULL, AT(find_max), NULL, "search the highest rate that keeps --slo, from --rate (default: 1) on", NULL, 0, 0},
     {"precision", 0, OPT_REAL, "X", AT(precision), "0.05", "the search ends when its bounds are so near", NULL, 0.001, 1},
@@ -47,6 +48,7 @@ const struct opt bench_options[] = {
     SESSION_SCHEDULING(struct bench_opts, session),
     {.help = "Results"},
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for the result files (default: results/<UTC time>); none writes none", NULL, 0, 0},
+    {"trace", 0, OPT_FLAG, NULL, AT(trace), NULL, "also write trace.json: steps, stages and requests for Perfetto or chrome://tracing", NULL, 0, 0},
     {"format", 0, OPT_CHOICE, NULL, AT(format), "table", "of what is printed", "table|md|csv|json|jsonl", 0, 0},
     {"allow-invalid", 0, OPT_FLAG, NULL, AT(allow_invalid), NULL, "exit with 0 though a run is INVALID", NULL, 0, 0},
     SESSION_PRICE(struct bench_opts, session),
@@ -64,6 +66,7 @@ struct plan_of_runs {
     struct bench bench;
     struct bench_rows rows;
     struct point *points; size_t n_point;
+    char *sides[2];                        /* --ab; NULL: not given */
     char folder[512];                      /* "": none */
     bool several;                          /* runs, which have folders of their own */
     uint64_t n_run;
@@ -226,6 +229,30 @@ static bool search(struct plan_of_runs *r)
     return true;
 }
 
+static void check_ab(const struct bench_opts *o)
+{
+    if (o->sweep || o->find_max)
+        die("bench: --ab goes with neither --sweep nor --find-max");
+    if (o->results && strcmp(o->results, "none") == 0)
+        die("bench: --ab needs its results; leave out --results none");
+}
+
+/* Takes --ab and its two texts, which look like options themselves, out of the command line. */
+static void take_sides(struct plan_of_runs *r, int *argc, char **argv)
+{
+    int at = 1;
+    while (at < *argc && strcmp(argv[at], "--ab"))
+        at++;
+    if (at == *argc)
+        return;
+    if (at + 2 >= *argc)
+        die("bench: --ab takes two texts of options: --ab '--max-seqs 64' '--max-seqs 128'");
+    r->sides[0] = argv[at + 1];
+    r->sides[1] = argv[at + 2];
+    memmove(&argv[at], &argv[at + 3], (size_t)(*argc - at - 3) * sizeof *argv);
+    *argc -= 3;
+}
+
 static void parse_options(struct plan_of_runs *r, int argc, char **argv)
 {
     int first = cmd_options(&r->opts, argc, argv);
@@ -233,6 +260,12 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
     log_set_level(o->quiet && o->log_level > LOG_WARN ? LOG_WARN : (enum log_level)o->log_level);
     if (o->ceilings)
         return;
+    if (o->ab)
+        die("bench: --ab takes two texts of options, without =: --ab '--max-seqs 64' '--max-seqs 128'");
+    if (r->sides[0]) {
+        check_ab(o);
+        return;
+    }
     if (!o->session.model)
         die("bench: no model: give -m MODEL (a Hugging Face folder, or random:qwen3-0.6b)");
     r->bench.corpora = argv + first;
@@ -242,7 +275,7 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
             die("bench: %s", strcmp(r->bench.corpora[i], "-") ? err_text() : "a corpus is read more than once: give a file, not -");
     if (o->find_max && (!o->slo || o->sweep || o->repeat > 1))
         die("bench: --find-max needs --slo, and no --sweep or --repeat");
-    if (!o->num_requests && !r->bench.n_corpus && !o->trace)
+    if (!o->num_requests && !r->bench.n_corpus && !o->replay)
         o->num_requests = 256;
     make_points(r);
     r->several = o->find_max || r->n_point > 1 || o->repeat > 1;
@@ -262,13 +295,22 @@ int cmd_bench(int argc, char **argv)
 {
     static struct plan_of_runs r;
     static struct session_opts session;            /* the session's own: it fills sizes in */
+    char **given = mem_array((size_t)argc + 1, sizeof *given), **rest = mem_array((size_t)argc + 1, sizeof *rest);
+    int n_given = argc;
+    memcpy(given, argv, (size_t)argc * sizeof *given);     /* parsing moves operands to the end */
+    take_sides(&r, &argc, argv);
+    memcpy(rest, argv, (size_t)argc * sizeof *rest);
     parse_options(&r, argc, argv);
     if (r.opts.ceilings)
         return print_ceilings(&r.opts.session);
-    stop_catch();
     folder_choose(r.folder, sizeof r.folder, r.opts.results);
     if (r.folder[0])
-        keep_command(&r, argc, argv);
+        keep_command(&r, n_given, given);
+    if (r.sides[0])
+        return bench_ab(&r.opts, r.sides, r.folder, argc, rest);
+    free(given);
+    free(rest);
+    stop_catch();
     bench_rows_init(&r.rows);
     session = r.opts.session;
     session_open_model(&r.bench.session, "bench", &session);

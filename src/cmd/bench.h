@@ -11,11 +11,11 @@
 
 struct bench_opts {
     struct session_opts session;
-    const char *trace, *input_len, *output_len, *arrivals, *slo, *sweep, *results;
+    const char *replay, *input_len, *output_len, *arrivals, *slo, *sweep, *ab, *results;
     int64_t num_requests, prefix_len, prefix_count, concurrency, repeat, warmup;
     int scenario, count_from, format, log_level;
     double rate, precision;
-    bool find_max, allow_invalid, quiet, ceilings;
+    bool find_max, allow_invalid, quiet, ceilings, trace;
 };
 
 /* bench_run.c: one benchmark after the other on one session. */
@@ -56,6 +56,10 @@ void bench_rows_add(struct bench_rows *r, const struct summary *s);
 int  bench_rows_read(struct bench_rows *r, const char *folder);        /* adds what the folder of a run has: 1; 0: it has none; -1: err_text() */
 const char *bench_rows_cell(const struct bench_rows *r, size_t row, const char *column);
 int  bench_rows_write(const struct bench_rows *r, const char *folder); /* summary.csv; 0, or -1: err_text() */
+
+/* bench_ab.c: both sides in turn into the folder's a/ and b/, then what compare says.  The exit status.  argv: the command line
+ * without --ab and its two texts. */
+int bench_ab(const struct bench_opts *o, char *const texts[2], const char *folder, int argc, char **argv);
 
 enum bench_format { BENCH_TABLE, BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL };
 void bench_rows_print(const struct bench_rows *r, enum bench_format f);

@@ -48,8 +48,8 @@ static void make_arrivals(struct load *l)
     snprintf(l->arrivals_text, sizeof l->arrivals_text, "%s", o->arrivals ? o->arrivals : text);
     if (o->rate > 0 && (l->arrivals.kind == ARRIVALS_RAMP || l->arrivals.kind == ARRIVALS_EXP_RAMP || l->arrivals.kind == ARRIVALS_TRACE))
         die("bench: --rate does not go with --arrivals %s, which has its own", o->arrivals);
-    if (l->arrivals.kind == ARRIVALS_TRACE && !o->trace && !l->corpus)
-        die("bench: --arrivals trace needs --trace FILE, or a corpus whose lines have \"arrival_s\"");
+    if (l->arrivals.kind == ARRIVALS_TRACE && !o->replay && !l->corpus)
+        die("bench: --arrivals trace needs --replay FILE, or a corpus whose lines have \"arrival_s\"");
     l->arrivals.rate = o->rate > 0 ? o->rate : l->arrivals.rate;
     l->arrivals.seed = (uint64_t)o->session.seed;
 }
@@ -57,10 +57,10 @@ static void make_arrivals(struct load *l)
 void load_make(struct load *l, struct bench_opts *o, bool corpus)
 {
     *l = (struct load){ .opts = o, .corpus = corpus, .scenario = choose_scenario(o) };
-    if (o->trace && corpus)
-        die("bench: --trace and corpora: give one of them");
+    if (o->replay && corpus)
+        die("bench: --replay and corpora: give one of them");
     l->workload = (struct workload_config){
-        .seed = (uint64_t)o->session.seed, .prefix_len = (uint32_t)o->prefix_len, .prefix_count = (uint32_t)o->prefix_count, .trace = o->trace,
+        .seed = (uint64_t)o->session.seed, .prefix_len = (uint32_t)o->prefix_len, .prefix_count = (uint32_t)o->prefix_count, .trace = o->replay,
     };
     need_option(!lengths_parse(&l->workload.input, o->input_len), "--input-len");
     need_option(!lengths_parse(&l->workload.output, o->output_len), "--output-len");
@@ -169,8 +169,8 @@ static void add_facts(struct run_facts *f, const struct bench *b, const struct l
 {
     static const char *const scenarios[] = { "offline", "server", "closed" };
     const struct bench_opts *o = l->opts;
-    bool server = l->scenario == SCENARIO_SERVER, synthetic = !l->corpus && !o->trace;
-    f->corpus = l->corpus ? b->corpora[0] : o->trace ? o->trace : "synthetic";
+    bool server = l->scenario == SCENARIO_SERVER, synthetic = !l->corpus && !o->replay;
+    f->corpus = l->corpus ? b->corpora[0] : o->replay ? o->replay : "synthetic";
     f->interrupted = stop_asked;
     f->scenario = l->scenario == SCENARIO_CLOSED && pace->concurrency == 1 ? "single" : scenarios[l->scenario];
     f->concurrency = l->scenario == SCENARIO_CLOSED ? pace->concurrency : 0;
@@ -214,6 +214,8 @@ void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repe
         warm(b, l);
     make_pace(&pace, l);
     open_meter(b, folder);
+    if (folder && l->opts->trace && meter_draw(&b->meter, folder))
+        die("%s", err_text());
     b->meter.expected = l->corpus && !l->opts->num_requests ? 0 : (uint64_t)l->opts->num_requests;
     if (l->opts->slo)
         b->meter.slo = (struct slo_limits){ l->slo.limit_ms[SLO_TTFT], l->slo.limit_ms[SLO_TPOT], l->slo.limit_ms[SLO_E2EL] };

@@ -11,8 +11,9 @@ const struct command commands[] = {
     {"run", "CORPUS...", "answer every prompt of a corpus and measure it", run_options, cmd_run,
      "Reads JSON lines (plain, .zst, .gz or - for standard input), runs them through the model as one continuous batch, and writes one row a line. "
      "Result files (summary, stages, requests, steps) go to a folder of their own."},
-    {"bench", "", "measure the machine's ceilings", bench_options, cmd_bench,
-     "Measures the rate of matrix products in registers and of reading memory: what mfu and mbu are shares of."},
+    {"bench", "[CORPUS...]", "measure a workload: all at once, at a rate, in sweeps", bench_options, cmd_bench,
+     "Runs synthetic requests, a trace or corpora through the model under a scenario, once or in repetitions, over a sweep or in search of the highest rate that keeps an SLO, "
+     "and says of each run whether it is valid.  Result files go to a folder; the same command with the same folder goes on where it was interrupted."},
     {"compare", "BASE NEW...", "judge whether runs are as good as others", compare_options, cmd_compare,
      "BASE and each NEW: a result folder, a summary.csv, rows of answers (.jsonl, .jsonl.zst, .jsonl.gz), or several of them with commas between. "
      "Repeated runs (at least 4 a side) are judged metric by metric with Mann-Whitney's test at 0.05 and a limit; answers are joined by id. "

@@ -8,8 +8,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/cache.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "model/config.h"
 #include "model/forward.h"
@@ -202,13 +204,37 @@ static uint64_t max_rss(void)
     return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss * 1024;
 }
 
-/* They are the machine's, and take a second each. */
+/* Where the peaks of this machine, device and type are kept.  0, or -1: nowhere. */
+static int peaks_path(const struct session *s, char *path, size_t size)
+{
+    char host[64] = {0}, what[320], name[64];
+    gethostname(host, sizeof host - 1);
+    int n = snprintf(what, sizeof what, "%s %s %s %s %s", TOKMILL_VERSION, host, s->device->name, s->device->text, dtype_name(s->model->weight_dtype));
+    snprintf(name, sizeof name, "ceilings-%016llx", (unsigned long long)hash_bytes(what, (size_t)n < sizeof what ? (size_t)n : sizeof what - 1, 0));
+    return cache_path(path, size, name);
+}
+
+static bool read_peaks(struct session *s, const char *path)
+{
+    FILE *f = fopen(path, "r");
+    bool good = f && fscanf(f, "%lf FLOP/s, %lf bytes/s", &s->peak_flops, &s->peak_bandwidth) == 2 && s->peak_flops > 0 && s->peak_bandwidth > 0;
+    if (f)
+        fclose(f);
+    return good && isfinite(s->peak_flops) && isfinite(s->peak_bandwidth);
+}
+
+/* They are the machine's, and take a second each: so they are measured once, and kept. */
 static void measure_peaks(struct session *s)
 {
-    if (s->peak_bandwidth)
+    char path[512], text[96];
+    bool kept = peaks_path(s, path, sizeof path) == 0;
+    if (s->peak_bandwidth || (kept && read_peaks(s, path)))
         return;
     s->peak_flops = s->device->ops->peak_flops(s->device, s->model->weight_dtype);
     s->peak_bandwidth = s->device->ops->peak_bandwidth(s->device);
+    int n = snprintf(text, sizeof text, "%.6g FLOP/s, %.6g bytes/s\n", s->peak_flops, s->peak_bandwidth);
+    if (!kept || (isfinite(s->peak_flops) && isfinite(s->peak_bandwidth) && cache_write(path, text, (size_t)n)))
+        log_debug("the peaks of the machine are not kept: %s", err_text());
 }
 
 struct run_facts session_facts(struct session *s, struct meter *meter, bool peaks)

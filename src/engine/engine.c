@@ -456,6 +456,7 @@ static void record_step(struct engine *e, const struct flight *f)
         .n_seq = p->n_part - p->n_dropped, .n_prefill_tok = p->n_prefill, .n_decode_tok = p->n_decode, .n_out = p->n_out,
         .n_waiting = sched_n_waiting(e->sched), .n_preempted = p->n_preempted,
         .kv_used = e->blocks.n_block - e->blocks.n_idle, .kv_total = e->blocks.n_block, .device_ms = f->device_s * 1e3,
+        .begin_ns = f->start_ns, .end_ns = e->lap_ns,
     };
     meter_step(e->meter, &row);
 }

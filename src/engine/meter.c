@@ -28,6 +28,8 @@ void stage_add(struct stage_clock *c, enum stage s, int64_t ns, uint64_t items, 
     n->tokens += tokens;
     n->busy_ns += ns;
     hist_add(&n->times, ns, 1);
+    if (c->timeline)
+        timeline_slice(c->timeline, c->track, stage_name(s), clock_ns() - ns, ns);
 }
 
 void series_add(struct series *s, double value)
@@ -117,8 +119,24 @@ int meter_open(struct meter *m, const char *folder)
     return m->requests ? 0 : -1;
 }
 
+int meter_draw(struct meter *m, const char *folder)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/trace.json", folder);
+    m->timeline = timeline_open(path.data, m->start_ns);
+    buf_free(&path);
+    m->clock[THREAD_READER]->timeline = m->clock[THREAD_WRITER]->timeline = m->timeline;
+    m->clock[THREAD_READER]->track = TRACK_READER;
+    m->clock[THREAD_WRITER]->track = TRACK_WRITER;
+    return m->timeline ? 0 : -1;
+}
+
 int meter_flush(struct meter *m)
 {
+    struct timeline *t = m->timeline;
+    m->timeline = m->clock[THREAD_READER]->timeline = m->clock[THREAD_WRITER]->timeline = NULL;
+    if (timeline_close(t))
+        return -1;
     FILE *const files[] = { m->steps, m->requests };
     static const char *const names[] = { "steps.csv", "requests.csv" };
     for (size_t i = 0; i < 2; i++)
@@ -139,6 +157,7 @@ void meter_close(struct meter *m)
         fclose(m->steps);
     if (m->requests)
         fclose(m->requests);
+    timeline_close(m->timeline);
     buf_free(&m->row);
     buf_free(&m->step_text);
     *m = (struct meter){0};
@@ -208,6 +227,8 @@ void meter_step(struct meter *m, const struct step_row *row)
     compare_with_first(m, row);
     if (m->steps)
         write_step(m, *row);
+    if (m->timeline)
+        timeline_step(m->timeline, row);
     show_progress(m, row);
 }
 
@@ -295,6 +316,8 @@ void meter_answer(struct meter *m, const struct answer *a, int match)
     m->matched += match > 0;
     if (!r->error)
         count_answer(m, a, &row);
+    if (!r->error && m->timeline)
+        timeline_answer(m->timeline, a);
     if (!m->requests)
         return;
     buf_clear(&m->row);

@@ -12,6 +12,7 @@
 #include "base/hist.h"
 #include "data/answer.h"
 #include "engine/gauge.h"
+#include "engine/timeline.h"
 
 enum stage {
     STAGE_LOAD, STAGE_READ, STAGE_PARSE, STAGE_TOKENIZE, STAGE_QUEUE, STAGE_PREFILL, STAGE_DECODE, STAGE_SAMPLE,
@@ -21,7 +22,10 @@ enum stage {
 const char *stage_name(enum stage s);
 
 struct stage_count { uint64_t items, tokens; int64_t busy_ns; struct hist times; };    /* times: one entry a call */
-struct stage_clock { struct stage_count stage[N_STAGE]; };
+struct stage_clock {
+    struct stage_count stage[N_STAGE];
+    struct timeline *timeline; enum timeline_track track;      /* where calls are drawn; NULL: nowhere */
+};
 
 void stage_add(struct stage_clock *c, enum stage s, int64_t ns, uint64_t items, uint64_t tokens);
 
@@ -32,6 +36,7 @@ struct step_row {
     uint32_t kv_used, kv_total;    /* blocks */
     struct telemetry device;       /* meter_step fills it in */
     double device_ms;              /* from the step's first op on the device to its last */
+    int64_t begin_ns, end_ns;      /* clock: planning begins; its tokens are taken in */
 };
 
 /* Exact values over requests, for percentiles. */
@@ -60,6 +65,7 @@ struct meter {
     double flops, bytes;                       /* engine: of the model's work, for mfu and mbu */
     struct gauge *gauge;                       /* whoever runs the engine opens and closes it; NULL: none */
     FILE *steps, *requests;                    /* NULL: not kept */
+    struct timeline *timeline;                 /* NULL: none is drawn */
     struct buf row;                            /* writer: scratch */
     struct buf step_text;                      /* engine: scratch */
     atomic_uint_fast64_t rows_out;             /* for the progress line */
@@ -70,7 +76,8 @@ struct meter {
 
 /* folder: where steps.csv and requests.csv are written as they come; NULL: nowhere.  0, or -1: err_text(). */
 int  meter_open(struct meter *m, const char *folder);
-int  meter_flush(struct meter *m);         /* steps.csv and requests.csv are written out: 0, or -1: err_text() */
+int  meter_draw(struct meter *m, const char *folder);  /* the run is also drawn, in trace.json there: 0, or -1: err_text() */
+int  meter_flush(struct meter *m);         /* steps.csv, requests.csv and trace.json are written out: 0, or -1: err_text() */
 void meter_close(struct meter *m);
 
 /* The engine's thread. */
