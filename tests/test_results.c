@@ -226,7 +226,7 @@ static void csv_cells(void **state)
         assert_string_equal(b.data, cases[i].csv);
         char *field[4];
         b.data[b.len - 2] = 0;
-        assert_int_equal(table_csv_split(b.data, field, 4), 3);
+        assert_int_equal(table_csv_split(b.data, ',', field, 4), 3);
     }
     buf_clear(&b);
     table_json_object(&b, columns, &(struct cell){ "q\"", NAN, 7 });
@@ -236,7 +236,7 @@ static void csv_cells(void **state)
     assert_string_equal(b.data, "text,x_ms,n\r\n");
     char line[] = "\"a,\"\"b\"\"\",,c";
     char *field[3];
-    assert_int_equal(table_csv_split(line, field, 3), 3);
+    assert_int_equal(table_csv_split(line, ',', field, 3), 3);
     assert_string_equal(field[0], "a,\"b\"");
     assert_string_equal(field[1], "");
     assert_string_equal(field[2], "c");

@@ -16,6 +16,7 @@
 #include "cmd/folder.h"
 #include "cmd/pipeline.h"
 #include "cmd/stop.h"
+#include "data/table.h"
 #include "kernels/device.h"
 
 #define AT(field) offsetof(struct bench_opts, field)
@@ -50,6 +51,7 @@ const struct opt bench_options[] = {
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for the result files (default: results/<UTC time>); none writes none", NULL, 0, 0},
     {"trace", 0, OPT_FLAG, NULL, AT(trace), NULL, "also write trace.json: steps, stages and requests for Perfetto or chrome://tracing", NULL, 0, 0},
     {"format", 0, OPT_CHOICE, NULL, AT(format), "table", "of what is printed", "table|md|csv|json|jsonl", 0, 0},
+    SESSION_CSV_DIALECT(struct bench_opts, csv_dialect),
     {"allow-invalid", 0, OPT_FLAG, NULL, AT(allow_invalid), NULL, "exit with 0 though a run is INVALID", NULL, 0, 0},
     SESSION_PRICE(struct bench_opts, session),
     {"quiet", 'q', OPT_FLAG, NULL, AT(quiet), NULL, "no progress, no messages", NULL, 0, 0},
@@ -258,6 +260,7 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
     int first = cmd_options(&r->opts, argc, argv);
     struct bench_opts *o = &r->opts;
     log_set_level(o->quiet && o->log_level > LOG_WARN ? LOG_WARN : (enum log_level)o->log_level);
+    table_csv_dialect((enum csv_dialect)o->csv_dialect);
     if (o->ceilings)
         return;
     if (o->ab)

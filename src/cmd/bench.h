@@ -13,7 +13,7 @@ struct bench_opts {
     struct session_opts session;
     const char *replay, *input_len, *output_len, *arrivals, *slo, *sweep, *ab, *results;
     int64_t num_requests, prefix_len, prefix_count, concurrency, repeat, warmup;
-    int scenario, count_from, format, log_level;
+    int scenario, count_from, format, csv_dialect, log_level;
     double rate, precision;
     bool find_max, allow_invalid, quiet, ceilings, trace;
 };
@@ -45,6 +45,7 @@ void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repe
 /* bench_rows.c: the summaries so far, as text. */
 struct bench_rows {
     struct buf header;                 /* of summary.csv */
+    char separator;
     struct bench_row { char *csv, *json, **cells; } *row;
     size_t n, room, n_column;
     char **names;                      /* [n_column] */

@@ -13,11 +13,13 @@
 enum { MOST_COLUMNS = 256 };
 
 /* Takes the line, which loses its end; fields point into it. */
-static char **split(char *line, size_t *n)
+static char **split(char *line, char separator, size_t *n)
 {
     char **fields = mem_array(MOST_COLUMNS, sizeof *fields);
     line[strcspn(line, "\r\n")] = 0;
-    *n = table_csv_split(line, fields, MOST_COLUMNS);
+    *n = table_csv_split(line, separator, fields, MOST_COLUMNS);
+    for (size_t i = 0; i < *n && separator == ';'; i++)
+        table_csv_point(fields[i]);
     return fields;
 }
 
@@ -32,7 +34,8 @@ void bench_rows_init(struct bench_rows *r)
 {
     *r = (struct bench_rows){0};
     results_put_csv_header(&r->header);
-    r->names = split(copy(&r->header), &r->n_column);
+    r->separator = table_csv_separator(r->header.data);
+    r->names = split(copy(&r->header), r->separator, &r->n_column);
 }
 
 void bench_rows_free(struct bench_rows *r)
@@ -56,7 +59,7 @@ static void add(struct bench_rows *r, const struct buf *csv, const struct buf *j
         r->room = r->room ? 2 * r->room : 16;
         r->row = mem_resize(r->row, r->room, sizeof *r->row);
     }
-    r->row[r->n++] = (struct bench_row){ copy(csv), copy(json), split(copy(csv), &n) };
+    r->row[r->n++] = (struct bench_row){ copy(csv), copy(json), split(copy(csv), r->separator, &n) };
     CHECK(n == r->n_column);
 }
 

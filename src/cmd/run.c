@@ -12,6 +12,7 @@
 #include "cmd/pipeline.h"
 #include "cmd/session.h"
 #include "cmd/stop.h"
+#include "data/table.h"
 
 #define MAX_NAMED 16           /* requests in flight that are told one by one */
 
@@ -20,7 +21,7 @@ struct run_opts {
     const char *output, *errors, *results;
     bool ordered, quiet, ignore_eos, token_ids, metrics;
     int64_t limit;
-    int log_level;
+    int csv_dialect, log_level;
     int64_t max_tokens, min_tokens, top_k, n, logprobs;
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
     const char *stop;
@@ -57,6 +58,7 @@ const struct opt run_options[] = {
     {"seed", 0, OPT_INT, "N", AT(session.seed), "0", "of sampling; a line's own seed comes first", NULL, 0, 0},
     {.help = "Measuring and messages"},
     SESSION_PRICE(struct run_opts, session),
+    SESSION_CSV_DIALECT(struct run_opts, csv_dialect),
     {"quiet", 'q', OPT_FLAG, NULL, AT(quiet), NULL, "no progress, no table", NULL, 0, 0},
     {"log-level", 0, OPT_CHOICE, NULL, AT(log_level), "info", "what to say on standard error", "error|warn|info|debug", 0, 0},
     {0},
@@ -202,6 +204,7 @@ static void parse_options(struct run *r, int argc, char **argv)
             die("%s", err_text());
     keep_corpora(r, r->opts.output);
     keep_corpora(r, r->opts.errors);
+    table_csv_dialect((enum csv_dialect)r->opts.csv_dialect);
     log_set_level(r->opts.quiet && r->opts.log_level > LOG_WARN ? LOG_WARN : (enum log_level)r->opts.log_level);
 }
 

@@ -40,6 +40,8 @@ struct session_opts {
     {"deterministic", 0, OPT_FLAG, NULL, SESSION_AT(T, m, deterministic), NULL, "answers do not depend on what else runs, bit by bit: always so on the CPU, slower on CUDA", NULL, 0, 0}
 #define SESSION_PRICE(T, m) \
     {"price", 0, OPT_REAL, "USD_PER_H", SESSION_AT(T, m, price), NULL, "price of the machine, dollars an hour (default: datasets/hardware.csv if it has the device)", NULL, 1e-6, 1e9}
+#define SESSION_CSV_DIALECT(T, field) \
+    {"csv-dialect", 0, OPT_CHOICE, NULL, offsetof(T, field), "comma", "of the CSV files: commas and decimal points, or semicolons and decimal commas", "comma|semicolon", 0, 0}
 
 struct session {
     const char *command;               /* for messages */

@@ -13,7 +13,10 @@ enum { MAX_COLUMN = 1024, MAX_ROW = 100000 };
 /* Splits the line at fields[0 .. most + 1); the fields live as long as the csv. */
 static size_t split(struct csv *c, const char *line, size_t len, char **fields, size_t most)
 {
-    return table_csv_split(arena_dup(&c->text, line, len), fields, most + 1);
+    size_t n = table_csv_split(arena_dup(&c->text, line, len), c->separator, fields, most + 1);
+    for (size_t i = 0; i < n && c->separator == ';'; i++)
+        table_csv_point(fields[i]);
+    return n;
 }
 
 static int take_header(struct csv *c, const char *line, size_t len)
@@ -21,6 +24,7 @@ static int take_header(struct csv *c, const char *line, size_t len)
     char *names[MAX_COLUMN + 1];
     if (len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)      /* a spreadsheet's byte order mark */
         line += 3, len -= 3;
+    c->separator = table_csv_separator(line);
     c->n_column = split(c, line, len, names, MAX_COLUMN);
     if (c->n_column > MAX_COLUMN)
         return err_set("%s:1: more than %d columns", c->path, MAX_COLUMN);

@@ -1,5 +1,5 @@
 /* csv.h - a CSV file with a header row, read whole: cells by row and column.  For files that people may have edited:
- * what does not fit is refused with file and line.  Fields hold no line breaks; blank lines are passed over.
+ * what does not fit is refused with file and line, and semicolons are told by the header.  Fields hold no line breaks; blank lines are passed over.
  * Owns its text. */
 #ifndef DATA_CSV_H
 #define DATA_CSV_H
@@ -13,6 +13,7 @@
 struct csv {
     const char *path;              /* borrowed */
     struct arena text;
+    char separator;                /* of either dialect (data/table.h); numbers have a point all the same */
     char **names; size_t n_column;
     char ***rows;                  /* [n_row][n_column] */
     size_t *lines;                 /* [n_row]: where each stands, from 1 */

@@ -30,10 +30,17 @@ static void put_real(struct buf *b, double x)
         buf_putc(b, '0');
 }
 
+static char separator = ',';
+
+void table_csv_dialect(enum csv_dialect d)
+{
+    separator = d == CSV_SEMICOLON ? ';' : ',';
+}
+
 static void put_csv_text(struct buf *b, const char *s)
 {
     bool formula = s[0] && strchr("=+-@", s[0]);
-    bool quote = strpbrk(s, ",\"\r\n") != NULL;
+    bool quote = strpbrk(s, ",;\"\r\n") != NULL;
     if (quote)
         buf_putc(b, '"');
     if (formula)
@@ -68,16 +75,25 @@ static bool put_number(struct buf *b, const struct column *c, const void *field)
 static void put_csv_cell(struct buf *b, const struct column *c, const void *row)
 {
     const void *field = (const char *)row + c->at;
+    size_t begin = b->len;
     if (c->kind != COLUMN_TEXT)
         put_number(b, c, field);
-    else if (*(char *const *)field)
+    char *point = c->kind == COLUMN_REAL && separator == ';' && b->len > begin ? memchr(b->data + begin, '.', b->len - begin) : NULL;
+    if (point)
+        *point = ',';
+    if (c->kind != COLUMN_TEXT)
+        return;
+    if (*(char *const *)field)
         put_csv_text(b, *(char *const *)field);
 }
 
 void table_csv_header(struct buf *b, const struct column *columns)
 {
-    for (const struct column *c = columns; c->name; c++)
-        buf_printf(b, "%s%s", c == columns ? "" : ",", c->name);
+    for (const struct column *c = columns; c->name; c++) {
+        if (c != columns)
+            buf_putc(b, separator);
+        buf_puts(b, c->name);
+    }
     buf_puts(b, "\r\n");
 }
 
@@ -85,13 +101,25 @@ void table_csv_row(struct buf *b, const struct column *columns, const void *row)
 {
     for (const struct column *c = columns; c->name; c++) {
         if (c != columns)
-            buf_putc(b, ',');
+            buf_putc(b, separator);
         put_csv_cell(b, c, row);
     }
     buf_puts(b, "\r\n");
 }
 
-size_t table_csv_split(char *line, char **fields, size_t max)
+char table_csv_separator(const char *header)
+{
+    return header[strcspn(header, ",;")] == ';' ? ';' : ',';
+}
+
+void table_csv_point(char *field)
+{
+    char *comma = strchr(field, ',');
+    if (comma && strspn(field, "+-0123456789eE,") == strlen(field) && !strchr(comma + 1, ','))
+        *comma = '.';
+}
+
+size_t table_csv_split(char *line, char by, char **fields, size_t max)
 {
     size_t n = 0;
     char *at = line;
@@ -100,13 +128,13 @@ size_t table_csv_split(char *line, char **fields, size_t max)
         bool quoted = *at == '"';
         fields[n++] = to;
         at += quoted;
-        for (; *at && (quoted || *at != ','); at++) {
+        for (; *at && (quoted || *at != by); at++) {
             if (quoted && *at == '"' && at[1] != '"')
                 quoted = false;                 /* the closing quote */
             else
                 *to++ = *at, at += quoted && *at == '"';
         }
-        bool more = *at == ',';
+        bool more = *at == by;
         *to = 0;
         if (!more)
             break;

@@ -192,7 +192,7 @@ static int next_csv(struct trace *t, struct trace_row *row)
         return more;
     if (strlen(t->line) != t->len)
         return bad_row(t, "a NUL byte");
-    size_t n = table_csv_split(t->line, field, MAX_FIELD);
+    size_t n = table_csv_split(t->line, ',', field, MAX_FIELD);
     if (n != t->n_field)
         return err_set("%s: line %llu: %zu fields where the header has %zu", t->path, (unsigned long long)t->line_number, n, t->n_field);
     const struct format *f = t->format;
@@ -396,7 +396,7 @@ static int read_header(struct trace *t)
     char *names[MAX_FIELD], *line = t->line;
     if (!strncmp(line, "\xef\xbb\xbf", 3))          /* a byte order mark */
         line += 3;
-    t->n_field = table_csv_split(line, names, MAX_FIELD);
+    t->n_field = table_csv_split(line, ',', names, MAX_FIELD);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (find_columns(t, all[i], names, t->n_field))
             return t->format == &azure ? tell_azure(t) : 0;

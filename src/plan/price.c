@@ -13,7 +13,7 @@ enum { DEVICE, USD_PER_H, PROVIDER, SOURCE, DATE, N_FIELD };
 static int read_row(struct price *p, char *line, const char *path, const char *device_text)
 {
     char *field[N_FIELD], *end;
-    if (table_csv_split(line, field, N_FIELD) < N_FIELD)
+    if (table_csv_split(line, ',', field, N_FIELD) < N_FIELD)
         return err_set("%s: a row with fewer than %d fields: \"%s\"", path, N_FIELD, line);
     if (!field[DEVICE][0] || !strstr(device_text, field[DEVICE]))
         return 0;
