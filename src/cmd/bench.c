@@ -17,6 +17,7 @@
 #include "cmd/pipeline.h"
 #include "cmd/stop.h"
 #include "data/table.h"
+#include "data/trace.h"
 #include "kernels/device.h"
 
 #define AT(field) offsetof(struct bench_opts, field)
@@ -255,6 +256,16 @@ static void take_sides(struct plan_of_runs *r, int *argc, char **argv)
     *argc -= 3;
 }
 
+/* Before anything is loaded. */
+static void check_trace(const char *path)
+{
+    struct trace *t = path ? trace_open(path) : NULL;
+    if (path && !t)
+        die("bench: --replay: %s", err_text());
+    if (t)
+        trace_close(t);
+}
+
 static void parse_options(struct plan_of_runs *r, int argc, char **argv)
 {
     int first = cmd_options(&r->opts, argc, argv);
@@ -276,6 +287,7 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
     for (int i = 0; i < r->bench.n_corpus; i++)
         if (strcmp(r->bench.corpora[i], "-") == 0 || pipeline_probe(r->bench.corpora[i]))
             die("bench: %s", strcmp(r->bench.corpora[i], "-") ? err_text() : "a corpus is read more than once: give a file, not -");
+    check_trace(o->replay);
     if (o->find_max && (!o->slo || o->sweep || o->repeat > 1))
         die("bench: --find-max needs --slo, and no --sweep or --repeat");
     if (!o->num_requests && !r->bench.n_corpus && !o->replay)
@@ -284,8 +296,12 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
     r->several = o->find_max || r->n_point > 1 || o->repeat > 1;
 }
 
+/* Rows that failed are told, and the first INVALID one. */
 static bool any_invalid(const struct bench_rows *r)
 {
+    for (size_t i = 0; i < r->n; i++)
+        if (strcmp(bench_rows_cell(r, i, "failed"), "0"))
+            log_warn("%s of %s requests failed; requests.csv says why", bench_rows_cell(r, i, "failed"), bench_rows_cell(r, i, "lines"));
     for (size_t i = 0; i < r->n; i++)
         if (strcmp(bench_rows_cell(r, i, "validity"), "VALID")) {
             log_warn("%s%sINVALID: %s", bench_rows_cell(r, i, "point"), bench_rows_cell(r, i, "point")[0] ? ": " : "", bench_rows_cell(r, i, "validity_rules"));
