@@ -190,7 +190,7 @@ static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetiti
     if (stop_asked)
         return false;
     bench_rows_add(&r->rows, &s);
-    if (!r->several && r->opts.format == BENCH_TABLE && !r->opts.quiet)
+    if (!r->several && r->opts.format == BENCH_TABLE)
         results_print(&s, stdout);
     if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
         die("%s", err_text());
