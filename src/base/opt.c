@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #define MAX_ROWS 96
@@ -123,6 +124,27 @@ int opt_set(const struct opt *o, void *into, const char *value)
     }
     CHECK(!"an option kind");
     return -1;
+}
+
+void opt_put_value(struct buf *b, const struct opt *o, const void *from)
+{
+    const void *field = (const char *)from + o->at;
+    const char *text = o->choices;
+    switch (o->kind) {
+    case OPT_FLAG: buf_puts(b, *(const bool *)field ? "yes" : "no"); break;
+    case OPT_TEXT: buf_puts(b, *(const char *const *)field ? *(const char *const *)field : ""); break;
+    case OPT_CHOICE:
+        for (int i = *(const int *)field; i; i--)
+            text += strcspn(text, "|") + 1;
+        buf_put(b, text, strcspn(text, "|"));
+        break;
+    case OPT_INT: case OPT_SIZE: buf_printf(b, "%lld", (long long)*(const int64_t *)field); break;
+    case OPT_REAL: case OPT_DURATION: buf_printf(b, "%.17g", *(const double *)field); break;
+    case OPT_LIST:
+        for (size_t i = 0; i < ((const struct opt_list *)field)->n; i++)
+            buf_printf(b, "%s%s", i ? " " : "", ((const struct opt_list *)field)->texts[i]);
+        break;
+    }
 }
 
 /* getopt's two descriptions of the table. */

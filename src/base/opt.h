@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "base/buf.h"
+
 enum opt_kind {
     OPT_FLAG,          /* bool; no argument */
     OPT_TEXT,          /* const char *, borrowed from argv */
@@ -38,6 +40,9 @@ int opt_parse(const struct opt *table, void *into, int argc, char **argv, int *r
 
 /* Parses one value as the kind of the row says, into the row's field (also used for the defaults). */
 int opt_set(const struct opt *row, void *into, const char *value);
+
+/* Appends the option's value as the user would write it; a flag is "yes" or "no", a text that was not given nothing. */
+void opt_put_value(struct buf *b, const struct opt *row, const void *from);
 
 void opt_print_help(const struct opt *table);                          /* the option list of --help, on stdout */
 void opt_print_man(const struct opt *table);                           /* the same as scdoc source */

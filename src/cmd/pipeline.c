@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -97,13 +98,39 @@ static bool is_blank(const char *line, size_t len)
     return line && strspn(line, " \t\r") >= len;
 }
 
+/* A line that has its row already, from a run that was broken off, or that cannot be gone on with.  It has been parsed all the
+ * same, because it may be what a later one repeats.  Frees the request then. */
+static bool is_over(struct reading *rd, struct request *r, const char *line, size_t len, bool *open)
+{
+    struct pipeline *p = rd->p;
+    p->n_line++;
+    if (!p->journal)
+        return false;
+    r->line_hash = line ? hash_bytes(line, len, 0) : len;
+    enum journal_line state = journal_line(p->journal, r->index, r->line_hash);
+    if (state == JOURNAL_TODO)
+        return false;
+    *open = state == JOURNAL_DONE;
+    p->n_resumed += *open;
+    if (!*open) {
+        err_set("%s:%llu: the line is not what it was when its row was made; give the corpus as it was, or delete the journal to begin anew", r->file,
+                (unsigned long long)r->line);
+        fail(p);
+    }
+    request_free(r);
+    return true;
+}
+
 static bool take_line(struct reading *rd, const char *file, uint64_t line_number, const char *line, size_t len)
 {
     uint64_t index = rd->index++;
+    bool open;
     if (is_blank(line, len))
         return true;
     int64_t start = clock_ns();
     struct request *r = request_parse(&rd->p->requests, file, line_number, index, line, len);
+    if (is_over(rd, r, line, len, &open))
+        return open;
     int64_t parsed = clock_ns();
     stage_add(rd->clock, STAGE_PARSE, parsed - start, 1, 0);
     if (!r->error) {
@@ -121,8 +148,9 @@ static bool take_broken(struct reading *rd, const char *file, uint64_t line_numb
     struct request *r = request_parse(&rd->p->requests, file, line_number, rd->index++, "{}", 2);
     r->error = NULL;                   /* that the line has no prompt */
     request_fail(r, "%s; the rest of the file was not read", why);
+    bool open;
     log_error("%s", r->error);
-    return hand_over(rd, r);
+    return is_over(rd, r, "", 0, &open) ? open : hand_over(rd, r);
 }
 
 static bool read_corpus(struct reading *rd, const char *file)
@@ -183,21 +211,29 @@ static void *read_thread(void *arg)
 
 /* ---- the writer ---- */
 
-static void put_row(struct pipeline *p, const struct buf *row)
+/* A row on its way out, and of which line. */
+struct row { struct buf text; uint64_t index, hash; bool failed; };
+
+static void put_row(struct pipeline *p, const struct row *row)
 {
-    if (p->rows && !p->failed && zwriter_put(p->rows, row->data, row->len))
+    if (p->rows && !p->failed && zwriter_put(p->rows, row->text.data, row->text.len))
         fail(p);
+    if (row->failed && p->errors && !p->failed && zwriter_put(p->errors, row->text.data, row->text.len))
+        fail(p);
+    if (p->journal && !p->failed)
+        journal_add(p->journal, row->index, row->hash, row->failed);
 }
 
 /* Ordered: the row waits in its place of the window; then all that are next leave. */
-static void put_ordered(struct pipeline *p, uint64_t serial, const struct buf *row)
+static void put_ordered(struct pipeline *p, uint64_t serial, const struct row *row)
 {
-    struct buf *place = &p->held[serial % ORDER_WINDOW];
-    CHECK(!place->len);
-    buf_put(place, row->data, row->len);
-    for (struct buf *next; (next = &p->held[p->next_row % ORDER_WINDOW])->len;) {
+    struct row *place = &p->held[serial % ORDER_WINDOW];
+    CHECK(!place->text.len);
+    *place = (struct row){ .index = row->index, .hash = row->hash, .failed = row->failed };
+    buf_put(&place->text, row->text.data, row->text.len);
+    for (struct row *next; (next = &p->held[p->next_row % ORDER_WINDOW])->text.len;) {
         put_row(p, next);
-        buf_free(next);
+        buf_free(&next->text);
         pthread_mutex_lock(&p->lock);
         p->next_row++;
         pthread_cond_signal(&p->moved);
@@ -205,31 +241,32 @@ static void put_ordered(struct pipeline *p, uint64_t serial, const struct buf *r
     }
 }
 
-/* After an interruption: what waits for rows that will not come. */
+/* After an interruption: what waits for rows that will not come.  With a journal it is made again, in its turn. */
 static void put_held(struct pipeline *p)
 {
     for (uint64_t i = 0; i < ORDER_WINDOW; i++) {
-        struct buf *row = &p->held[(p->next_row + i) % ORDER_WINDOW];
-        if (row->len)
+        struct row *row = &p->held[(p->next_row + i) % ORDER_WINDOW];
+        if (row->text.len && !p->journal)
             put_row(p, row);
-        buf_free(row);
+        buf_free(&row->text);
     }
 }
 
-static void write_answer(struct pipeline *p, struct answer *a, struct tok_state *tok, struct buf *row)
+static void write_answer(struct pipeline *p, struct answer *a, struct tok_state *tok, struct row *row)
 {
     struct stage_clock *clock = p->meter->clock[THREAD_WRITER];
     int match;
     int64_t start = clock_ns();
-    buf_clear(row);
-    answer_put_row(row, a, tok, &p->style, &match);
+    buf_clear(&row->text);
+    answer_put_row(&row->text, a, tok, &p->style, &match);
+    row->index = a->request->index;
+    row->hash = a->request->line_hash;
+    row->failed = a->request->error != NULL;
     int64_t made = clock_ns();
     if (p->ordered)
         put_ordered(p, a->serial, row);
     else
         put_row(p, row);
-    if (a->request->error && p->errors && zwriter_put(p->errors, row->data, row->len))
-        fail(p);
     meter_answer(p->meter, a, match);
     if (p->pace)
         pace_left(p->pace);
@@ -238,10 +275,22 @@ static void write_answer(struct pipeline *p, struct answer *a, struct tok_state 
     answer_free(a);
 }
 
+/* With a journal the rows are on disk before it says so. */
+static int flush_files(struct pipeline *p)
+{
+    uint64_t ends[JOURNAL_N_FILE] = { 0 };
+    if (!p->journal)
+        return (p->rows && zwriter_flush(p->rows)) || (p->errors && zwriter_flush(p->errors)) ? -1 : 0;
+    if (zwriter_sync(p->rows, &ends[0]) || (p->errors && zwriter_sync(p->errors, &ends[1])))
+        return -1;
+    ends[1] = p->keeps_errors ? ends[1] : 0;
+    return journal_commit(p->journal, ends);
+}
+
 static void flush_rows(struct pipeline *p)
 {
     int64_t start = clock_ns();
-    if (!p->failed && ((p->rows && zwriter_flush(p->rows)) || (p->errors && zwriter_flush(p->errors))))
+    if (!p->failed && flush_files(p))
         fail(p);
     stage_add(p->meter->clock[THREAD_WRITER], STAGE_WRITE, clock_ns() - start, 0, 0);
 }
@@ -250,7 +299,7 @@ static void *write_thread(void *arg)
 {
     struct pipeline *p = arg;
     struct tok_state *tok = tok_state_open(p->tokenizer);
-    struct buf row = {0};
+    struct row row = {0};
     int64_t due = INT64_MAX;            /* when the rows since the last flush must be on disk */
     while (!queue_done(p->out)) {
         struct answer *a = queue_take_until(p->out, due);
@@ -266,7 +315,7 @@ static void *write_thread(void *arg)
     if (p->ordered)
         put_held(p);
     flush_rows(p);
-    buf_free(&row);
+    buf_free(&row.text);
     tok_state_close(tok);
     return NULL;
 }

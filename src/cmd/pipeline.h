@@ -11,6 +11,7 @@
 #include "base/queue.h"
 #include "cmd/pace.h"
 #include "data/answer.h"
+#include "data/journal.h"
 #include "data/request.h"
 #include "data/tokenizer.h"
 #include "data/zfile.h"
@@ -29,6 +30,8 @@ struct pipeline {
     struct request_reader requests;
     struct row_style style;
     struct zwriter *rows, *errors;         /* NULL: none kept */
+    struct journal *journal;               /* of the rows, and of the error rows if keeps_errors; NULL: none */
+    bool keeps_errors;
     struct meter *meter;
     atomic_bool *stop;                     /* set when rows can no longer be written, or the workload made */
     /* between the threads */
@@ -38,7 +41,8 @@ struct pipeline {
     char error[512];
     pthread_mutex_t lock; pthread_cond_t moved;
     uint64_t next_row;                     /* ordered: the serial to write next, under lock */
-    struct buf *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */
+    struct row *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */
+    uint64_t n_line, n_resumed;            /* reader: lines that get a row; of them, had one already */
 };
 
 void pipeline_start(struct pipeline *p);

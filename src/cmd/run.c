@@ -10,6 +10,7 @@
 #include "cmd/cmd.h"
 #include "cmd/folder.h"
 #include "cmd/pipeline.h"
+#include "cmd/resume.h"
 #include "cmd/session.h"
 #include "cmd/stop.h"
 #include "data/table.h"
@@ -19,7 +20,7 @@
 struct run_opts {
     struct session_opts session;
     const char *output, *errors, *results;
-    bool ordered, quiet, ignore_eos, token_ids, metrics;
+    bool resume, ordered, quiet, ignore_eos, token_ids, metrics;
     int64_t limit;
     int csv_dialect, log_level;
     int64_t max_tokens, min_tokens, top_k, n, logprobs;
@@ -35,6 +36,7 @@ const struct opt run_options[] = {
     {"output", 'o', OPT_TEXT, "FILE", AT(output), "-", "rows, one a line; compressed if the name ends in .zst or .gz; - is standard output", NULL, 0, 0},
     {"errors", 0, OPT_TEXT, "FILE", AT(errors), NULL, "error rows once more, in a file of their own (default: errors.jsonl in the results folder)", NULL, 0, 0},
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for summary, stages, requests and steps (default: results/<UTC time>); none writes none", NULL, 0, 0},
+    {"resume", 0, OPT_FLAG, NULL, AT(resume), NULL, "do nothing where the output is whole already; one that was broken off is gone on with in any case", NULL, 0, 0},
     {"ordered", 0, OPT_FLAG, NULL, AT(ordered), NULL, "rows in input order (default: in the order of completion)", NULL, 0, 0},
     {"limit", 0, OPT_INT, "N", AT(limit), NULL, "take only the first N lines", NULL, 1, 1e18},
     {"token-ids", 0, OPT_FLAG, NULL, AT(token_ids), NULL, "rows also hold the token ids of the answer", NULL, 0, 0},
@@ -92,14 +94,6 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static struct zwriter *open_writer(const char *path)
-{
-    struct zwriter *w = zwriter_open(path);
-    if (!w)
-        die("%s", err_text());
-    return w;
-}
-
 static void open_pipeline(struct run *r)
 {
     const struct run_opts *o = &r->opts;
@@ -110,12 +104,14 @@ static void open_pipeline(struct run *r)
         .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab,
         .tokenizer = r->session.tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->session.model_name, .token_ids = o->token_ids, .metrics = o->metrics },
-        .rows = open_writer(o->output), .meter = &r->meter,
-        .stop = &stop_asked,
+        .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors,
     };
     if (errors_path && same_file(o->output, errors_path))
         die("run: \"%s\" is named for rows and for error rows; name two files", errors_path);
-    r->pipe.errors = errors_path ? open_writer(errors_path) : NULL;
+    struct resume_facts facts = {
+        .options = run_options, .values = o, .model = o->session.model, .device = r->session.device->name, .corpora = r->corpora, .n_corpus = r->n_corpus,
+    };
+    resume_open(&r->pipe, &facts, o->output, errors_path);
 }
 
 /* 0, or -1: not all rows could be written, err_text(). */
@@ -146,19 +142,22 @@ static void last_words(void *arg)
     if (n > MAX_NAMED)
         log_error("in flight: and %u more", n - MAX_NAMED);
     pipeline_finish(&r->pipe, true);
-    if (close_outputs(r))
+    const char *next = r->pipe.journal ? "goes on" : "starts anew";
+    if (close_outputs(r) || resume_close(&r->pipe, r->opts.output, true))
         log_error("%s", err_text());
     else
-        log_error("rows complete in \"%s\": %llu; the requests in flight and those after them have none, and the same command starts anew",
-                  r->opts.output, (unsigned long long)r->meter.lines);
+        log_error("rows complete in \"%s\": %llu; the requests in flight and those after them have none, and the same command %s",
+                  r->opts.output, (unsigned long long)(r->meter.lines + r->pipe.n_resumed), next);
 }
 
 /* Closes the outputs, then tells what happened.  Returns the exit status. */
 static int report(struct run *r)
 {
+    bool kept = r->pipe.journal;
     int rc = close_outputs(r);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
+    rc = resume_close(&r->pipe, r->opts.output, rc || stop_asked) || rc ? -1 : 0;
     if (rc)
         die("%s", err_text());
     struct run_facts facts = session_facts(&r->session, &r->meter, r->folder[0]);  /* the peaks stand in the result files alone */
@@ -178,7 +177,7 @@ static int report(struct run *r)
         log_warn("%llu of %llu lines failed%s%s", (unsigned long long)summary.failed, (unsigned long long)summary.lines,
                  r->folder[0] && !r->opts.errors ? "; their rows are in errors.jsonl there" : "", "");
     if (stop_asked)
-        log_warn("interrupted: what was running is finished, the rest is not done");
+        log_warn("interrupted: what was running is finished, the rest is not done%s", kept ? "; the same command goes on" : "");
     return stop_asked ? EXIT_AGAIN : summary.failed ? EXIT_SOME_FAILED : EXIT_GOOD;
 }
 
@@ -212,6 +211,10 @@ int cmd_run(int argc, char **argv)
 {
     static struct run r;
     parse_options(&r, argc, argv);
+    if (r.opts.resume && resume_is_whole(r.opts.output)) {
+        log_info("\"%s\" is there and has no journal: nothing is left to do", r.opts.output);
+        return EXIT_GOOD;
+    }
     stop_catch();
     session_open_model(&r.session, "run", &r.opts.session);
     folder_choose(r.folder, sizeof r.folder, r.opts.results);

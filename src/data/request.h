@@ -48,6 +48,7 @@ struct request {
     struct sampling sampling;
     char *error;                       /* not NULL: the line is bad, this says why; goes to an error row */
     int64_t read_ns;                   /* clock when the line had been read */
+    uint64_t line_hash;                /* of its text, for the journal */
 };
 
 /* What request_parse remembers over lines: custom_ids and where each was seen first, unknown keys that were warned

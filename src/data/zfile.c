@@ -355,6 +355,7 @@ struct zwriter {
     char *out; size_t len;              /* OUT_SIZE */
     ZSTD_CCtx *zstd;
     z_stream gzip;
+    uint64_t size;                      /* written so far, with what was there */
     bool any, in_frame;                 /* something was put; something is in a frame that is not closed */
     int failed;                         /* errno of the write that failed: nothing more is written */
 };
@@ -373,6 +374,7 @@ static int write_out(struct zwriter *w)
             return write_failed(w, errno);
         at += n > 0 ? (size_t)n : 0;
     }
+    w->size += w->len;
     w->len = 0;
     return 0;
 }
@@ -456,13 +458,32 @@ static void choose_format(struct zwriter *w, const char *path)
 
 struct zwriter *zwriter_open(const char *path)
 {
-    int fd = strcmp(path, "-") ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : STDOUT_FILENO;
-    if (fd < 0) {
+    return zwriter_open_at(path, 0);
+}
+
+/* Only a regular file is cut: a pipe has no end, and a device need not have one. */
+static int cut(int fd, uint64_t size)
+{
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+        return 0;
+    return ftruncate(fd, (off_t)size) || lseek(fd, (off_t)size, SEEK_SET) < 0 ? -1 : 0;
+}
+
+struct zwriter *zwriter_open_at(const char *path, uint64_t size)
+{
+    bool is_file = strcmp(path, "-");
+    int fd = is_file ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : STDOUT_FILENO;
+    if (fd < 0 || (is_file && cut(fd, size))) {
         err_set("cannot create \"%s\": %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     struct zwriter *w = mem_alloc(sizeof *w);
     w->fd = fd;
+    w->size = size;
+    w->any = size > 0;
     w->path = shown_path(path, "standard output");
     w->out = mem_alloc(OUT_SIZE);
     choose_format(w, path);
@@ -495,6 +516,13 @@ static int sync_file(struct zwriter *w)
     struct stat st;
     bool regular = fstat(w->fd, &st) == 0 && S_ISREG(st.st_mode);
     return regular && fsync(w->fd) ? write_failed(w, errno) : 0;
+}
+
+int zwriter_sync(struct zwriter *w, uint64_t *size)
+{
+    int rc = zwriter_flush(w) || sync_file(w) ? -1 : 0;
+    *size = w->size;
+    return rc;
 }
 
 int zwriter_close(struct zwriter *w)

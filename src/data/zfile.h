@@ -25,8 +25,10 @@ struct zwriter;
 
 /* The format is told by the name: .zst, .gz, else plain.  Parent folders must exist.  NULL: err_text(). */
 struct zwriter *zwriter_open(const char *path);
+struct zwriter *zwriter_open_at(const char *path, uint64_t size);          /* behind the first `size` bytes of the file, which end a frame; the rest is cut off */
 int             zwriter_put(struct zwriter *w, const void *p, size_t n);   /* 0, or -1: err_text() */
 int             zwriter_flush(struct zwriter *w);  /* ends the frame (member): all put so far is in the file and readable */
+int             zwriter_sync(struct zwriter *w, uint64_t *size);   /* flushes, and it is on the disk; size: of the file now */
 int             zwriter_close(struct zwriter *w);  /* flushes and syncs; 0, or -1: err_text(); frees in every case */
 
 /* A whole (plain or compressed) file of at most 1 GiB, NUL-closed; free() it.  NULL: err_text(). */
