@@ -60,6 +60,11 @@ $(BUILD)/cudaemu/perf_cuda: $(BUILD)/cudaemu/plain/tests/perf_cuda.o
 $(EMULATED): $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
 	@$(CXX) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(EMU_LIBS)
 
+# The program with an engine that breaks down on demand.
+test: $(BUILD)/tests/tokmill_broken
+$(BUILD)/tests/tokmill_broken: $(BUILD)/src/cmd/main.o $(BUILD)/tests/broken.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
+
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
 

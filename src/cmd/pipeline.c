@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/supervise.h"
 
 #define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
@@ -129,8 +130,14 @@ static bool take_line(struct reading *rd, const char *file, uint64_t line_number
         return true;
     int64_t start = clock_ns();
     struct request *r = request_parse(&rd->p->requests, file, line_number, index, line, len);
+    if (rd->p->only && !line_set_has(rd->p->only, index)) {
+        request_free(r);
+        return true;
+    }
     if (is_over(rd, r, line, len, &open))
         return open;
+    if (rd->p->poison && line_set_has(rd->p->poison, index))
+        request_fail(r, "the engine breaks down on this line, also when it runs alone");
     int64_t parsed = clock_ns();
     stage_add(rd->clock, STAGE_PARSE, parsed - start, 1, 0);
     if (!r->error) {

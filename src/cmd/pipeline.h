@@ -24,6 +24,7 @@ struct pipeline {
     struct workload *workload;             /* instead of corpora; NULL: none */
     struct pace *pace;                     /* NULL: requests come as fast as they are taken */
     int64_t limit;                         /* lines, or requests, to take; 0: all */
+    const struct line_set *only, *poison;  /* lines to take alone; lines that get an error row; NULL: all, none */
     bool ordered;
     uint32_t n_vocab;                      /* of the model: ids must be below */
     const struct tokenizer *tokenizer;

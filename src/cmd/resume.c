@@ -16,7 +16,7 @@
 
 /* Options that say where and how fast, not what: the others are facts. */
 static const char *const passing[] = {
-    "output", "errors", "results", "resume", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
+    "output", "errors", "results", "resume", "supervise", "in-flight", "poison", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
     "price", "csv-dialect", "quiet", "log-level", "device", "model",
 };
 

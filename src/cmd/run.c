@@ -1,26 +1,29 @@
 /* tokmill run: the main job.  Opens everything, starts the reader and the writer, is itself the engine's thread,
  * and reports. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/folder.h"
 #include "cmd/pipeline.h"
 #include "cmd/resume.h"
 #include "cmd/session.h"
 #include "cmd/stop.h"
+#include "cmd/supervise.h"
 #include "data/table.h"
 
 #define MAX_NAMED 16           /* requests in flight that are told one by one */
 
 struct run_opts {
     struct session_opts session;
-    const char *output, *errors, *results;
-    bool resume, ordered, quiet, ignore_eos, token_ids, metrics;
+    const char *output, *errors, *results, *lines, *poison, *in_flight;
+    bool supervise, resume, ordered, quiet, ignore_eos, token_ids, metrics;
     int64_t limit;
     int csv_dialect, log_level;
     int64_t max_tokens, min_tokens, top_k, n, logprobs;
@@ -37,6 +40,10 @@ const struct opt run_options[] = {
     {"errors", 0, OPT_TEXT, "FILE", AT(errors), NULL, "error rows once more, in a file of their own (default: errors.jsonl in the results folder)", NULL, 0, 0},
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for summary, stages, requests and steps (default: results/<UTC time>); none writes none", NULL, 0, 0},
     {"resume", 0, OPT_FLAG, NULL, AT(resume), NULL, "do nothing where the output is whole already; one that was broken off is gone on with in any case", NULL, 0, 0},
+    {"lines", 0, OPT_TEXT, "LIST", AT(lines), NULL, "take only these lines, counted from 0: 3,17", NULL, 0, 0},
+    {"poison", 0, OPT_TEXT, "LIST", AT(poison), NULL, "these lines get an error row and are not run", NULL, 0, 0},
+    {"supervise", 0, OPT_FLAG, NULL, AT(supervise), NULL, "start again after a breakdown, and find the line that breaks the run down: it gets an error row", NULL, 0, 0},
+    {"in-flight", 0, OPT_TEXT, "FILE", AT(in_flight), NULL, "keep the lines that run in this file, as --supervise wants it", NULL, 0, 0},
     {"ordered", 0, OPT_FLAG, NULL, AT(ordered), NULL, "rows in input order (default: in the order of completion)", NULL, 0, 0},
     {"limit", 0, OPT_INT, "N", AT(limit), NULL, "take only the first N lines", NULL, 1, 1e18},
     {"token-ids", 0, OPT_FLAG, NULL, AT(token_ids), NULL, "rows also hold the token ids of the answer", NULL, 0, 0},
@@ -73,6 +80,7 @@ struct run {
     struct session session;
     struct meter meter;
     struct pipeline pipe;
+    struct line_set only, poison;
 };
 
 static struct sampling default_sampling(const struct run_opts *o)
@@ -104,7 +112,7 @@ static void open_pipeline(struct run *r)
         .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab,
         .tokenizer = r->session.tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->session.model_name, .token_ids = o->token_ids, .metrics = o->metrics },
-        .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors,
+        .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors, .only = o->lines ? &r->only : NULL, .poison = o->poison ? &r->poison : NULL,
     };
     if (errors_path && same_file(o->output, errors_path))
         die("run: \"%s\" is named for rows and for error rows; name two files", errors_path);
@@ -201,6 +209,10 @@ static void parse_options(struct run *r, int argc, char **argv)
     for (int i = 0; i < r->n_corpus; i++)
         if (pipeline_probe(r->corpora[i]))
             die("%s", err_text());
+    if (r->opts.lines && line_set_parse(&r->only, r->opts.lines))
+        die("run: --lines: %s", err_text());
+    if (r->opts.poison && line_set_parse(&r->poison, r->opts.poison))
+        die("run: --poison: %s", err_text());
     keep_corpora(r, r->opts.output);
     keep_corpora(r, r->opts.errors);
     table_csv_dialect((enum csv_dialect)r->opts.csv_dialect);
@@ -210,13 +222,22 @@ static void parse_options(struct run *r, int argc, char **argv)
 int cmd_run(int argc, char **argv)
 {
     static struct run r;
+    char **rest = mem_array((size_t)argc + 1, sizeof *rest);       /* the command line without --supervise; parsing reorders it */
+    int n = 0;
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--supervise"))
+            rest[n++] = argv[i];
     parse_options(&r, argc, argv);
+    if (r.opts.supervise)
+        return supervise(n, rest, r.opts.output);
+    free(rest);
     if (r.opts.resume && resume_is_whole(r.opts.output)) {
         log_info("\"%s\" is there and has no journal: nothing is left to do", r.opts.output);
         return EXIT_GOOD;
     }
     stop_catch();
     session_open_model(&r.session, "run", &r.opts.session);
+    r.session.in_flight = r.opts.in_flight;
     folder_choose(r.folder, sizeof r.folder, r.opts.results);
     if (meter_open(&r.meter, r.folder[0] ? r.folder : NULL))
         die("%s", err_text());

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cmd/supervise.h"
 #include "model/config.h"
 #include "model/forward.h"
 
@@ -179,6 +180,8 @@ void session_open_engine(struct session *s, struct meter *meter)
         die("%s: --block-size: \"%lld\" is not a multiple of 16", s->command, (long long)o->block_size);
     if (c.kv_fp8 && s->model->config.d_head % 16)
         die("%s: --kv-dtype: \"fp8_e4m3\" needs heads of a multiple of 16, those of this model have %u; leave it out", s->command, s->model->config.d_head);
+    if (s->in_flight)
+        c.in_flight = in_flight_open(s->in_flight, c.max_seqs);
     s->engine = engine_open(s->model, s->tokenizer, &c, meter);
     if (!s->engine)
         die("%s", err_text());
