@@ -1,5 +1,5 @@
-/* The files of --emit, of a hand-made run.  The numbers expected are not ours: numpy 2.4.6 gave vLLM's, and exact binomial sums
- * those of early stopping, from the same timeline; the rest is worked out by hand. */
+/* The files of --emit, of a hand-made run.  The numbers expected are not ours: numpy 2.4.6 gave vLLM's, and loadgen 6.0.17 itself
+ * MLPerf's, from the same timeline; the rest is worked out by hand. */
 #define _GNU_SOURCE         /* mkdtemp, strndupa */
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,25 +56,27 @@ static void add_failure(struct meter *m)
     answer_free(a);
 }
 
+struct fixture { struct bench_opts opts; struct load load; struct bench_rows rows; };
+
 /* Backwards, so that sorting has something to do. */
-static void emit(struct load *l, struct bench_opts *o, struct bench_rows *rows)
+static void emit(struct fixture *f, int64_t n)
 {
     static struct summary s;
     struct meter m;
     assert_int_equal(meter_open(&m, NULL), 0);
     m.slo = (struct slo_limits){ 12, 7, INFINITY };
-    for (int64_t i = N - 1; i >= 0; i--)
+    for (int64_t i = n - 1; i >= 0; i--)
         add_answer(&m, i);
     add_failure(&m);
-    struct run_facts f = { .model = "m", .family = "qwen3", .device = "cpu", .device_text = "four cores", .kv_dtype = "bf16", .weight_dtype = "int8",
-        .end_ns = m.last_token_ns + 100 * MS, .slo = o->slo, .rate_rps = 2.5, .price_usd_per_h = NAN, .max_step_tokens = 512 };
-    results_make(&s, &m, &f);
-    assert_int_equal(bench_emit(&s, &m, l, folder), 0);
-    bench_rows_add(rows, &s);
+    struct run_facts facts = { .model = "m", .family = "qwen3", .device = "cpu", .device_text = "four cores", .kv_dtype = "bf16", .weight_dtype = "int8",
+        .end_ns = m.last_token_ns + 100 * MS, .slo = f->opts.slo, .rate_rps = 2.5, .price_usd_per_h = NAN, .max_step_tokens = 512 };
+    results_make(&s, &m, &facts);
+    assert_int_equal(bench_emit(&s, &m, &f->load, folder), 0);
+    bench_rows_add(&f->rows, &s);
     m.last_token_ns += 150 * MS;           /* a slower repetition, for the rows alone */
-    f.end_ns += 150 * MS;
-    results_make(&s, &m, &f);
-    bench_rows_add(rows, &s);
+    facts.end_ns += 150 * MS;
+    results_make(&s, &m, &facts);
+    bench_rows_add(&f->rows, &s);
     meter_close(&m);
 }
 
@@ -107,8 +109,6 @@ static void check_text(const struct json *object, const char *key, const char *w
         fail_msg("%s is \"%s\", not \"%s\"", key, text ? text : "(no text)", want);
 }
 
-struct fixture { struct bench_opts opts; struct load load; struct bench_rows rows; };
-
 static int set_up(void **state)
 {
     static struct fixture f;
@@ -136,7 +136,7 @@ static void vllm_serve(void **state)
         {"ttft", 9.58333333, 9.5, 3.32812092, 14.89, 1e-6}, {"tpot", 6.18181818, 6, 2.12424026, 9, 1e-6},
         {"itl", 5.96153846, 6, 2.1390287, 9, 0.008}, {"e2el", 22.5, 23, 8.92094913, 39.9, 1e-6},
     };
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     struct json *j = read_json("vllm-serve.json");
     for (size_t i = 0; i < 4; i++) {
         const struct { const char *form; double want; } forms[] = { {"mean", all[i].mean}, {"median", all[i].median}, {"std", all[i].std}, {"p99", all[i].p99} };
@@ -171,7 +171,7 @@ static void vllm_offline(void **state)
     struct fixture *f = *state;
     f->opts.slo = NULL;
     f->load.scenario = SCENARIO_OFFLINE;
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     struct json *j = read_json("vllm-serve.json");
     check_text(j, "request_rate", "inf");
     check(j, "burstiness", 1);
@@ -191,7 +191,7 @@ static void vllm_offline(void **state)
 static void llama_bench(void **state)
 {
     struct fixture *f = *state;
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     struct json *j = read_json("llama-bench.json");
     assert_int_equal(json_len(j), 1);
     const struct json *r = json_at(j, 0);
@@ -254,7 +254,7 @@ static char *read_text(const char *name)
 static void mlperf_server(void **state)
 {
     struct fixture *f = *state;
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     char *text = read_text("mlperf_log_summary.txt");
     static const char *const lines[][2] = {
         {"Scenario", "Server"}, {"Mode", "PerformanceOnly"}, {"Result is", "INVALID"},
@@ -289,7 +289,7 @@ static void mlperf_detail(void **state)
         {"result_completed_tokens_per_second", 41.6667}, {"result_token_throughput", 1.37037e-07}, {"num_errors", 2},
     };
     size_t n_line = 0, n_found = 0;
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     char *text = read_text("mlperf_log_detail.txt");
     for (char *line = text, *end; *line; line = end + 1, n_line++) {
         end = strchr(line, '\n');
@@ -317,7 +317,7 @@ static void mlperf_offline(void **state)
 {
     struct fixture *f = *state;
     f->load.scenario = SCENARIO_OFFLINE;
-    emit(&f->load, &f->opts, &f->rows);
+    emit(f, N);
     char *text = read_text("mlperf_log_summary.txt");
     check_summary(text, "Scenario", "Offline");
     check_summary(text, "Samples per second", "13.5135");
@@ -328,12 +328,32 @@ static void mlperf_offline(void **state)
     free(text);
 }
 
+/* Of requests that are all within the limit early stopping wants 459. */
+static void mlperf_valid(void **state)
+{
+    struct fixture *f = *state;
+    static const struct { int64_t n; enum scenario scenario; const char *result, *stopping; } runs[] = {
+        {459, SCENARIO_SERVER, "VALID", "Yes"}, {458, SCENARIO_SERVER, "INVALID", "NO"}, {100, SCENARIO_OFFLINE, "VALID", "Yes"}, {99, SCENARIO_OFFLINE, "INVALID", "Yes"},
+    };
+    f->opts.slo = NULL;                    /* loadgen's 100 ms */
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        f->load.scenario = runs[i].scenario;
+        emit(f, runs[i].n);
+        char *text = read_text("mlperf_log_summary.txt");
+        check_summary(text, "Result is", runs[i].result);
+        check_summary(text, "Min duration satisfied", "Yes");
+        check_summary(text, "Early stopping satisfied", runs[i].stopping);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(vllm_serve, set_up, tear_down), cmocka_unit_test_setup_teardown(vllm_offline, set_up, tear_down),
         cmocka_unit_test_setup_teardown(llama_bench, set_up, tear_down), cmocka_unit_test_setup_teardown(mlperf_server, set_up, tear_down),
         cmocka_unit_test_setup_teardown(mlperf_detail, set_up, tear_down), cmocka_unit_test_setup_teardown(mlperf_offline, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(mlperf_valid, set_up, tear_down),
     };
     if (!mkdtemp(folder))
         return 1;
