@@ -13,6 +13,9 @@ const struct command commands[] = {
      "Result files (summary, stages, requests, steps) go to a folder of their own."},
     {"bench", "", "measure the machine's ceilings", bench_options, cmd_bench,
      "Measures the rate of matrix products in registers and of reading memory: what mfu and mbu are shares of."},
+    {"report", "RESULTS...", "show results folders as a page with charts", report_options, cmd_report,
+     "Writes one self-contained HTML file of inline SVG without scripts, or Markdown: the runs, throughput against latency, distributions, stages, "
+     "batch over time, roofline, and the change against a baseline."},
     {"inspect", "MODEL", "show what is in a model and what it needs", inspect_options, cmd_inspect,
      "Prints family, shapes, parameters, bytes of weights and KV, and the memory that a number of sequences needs."},
     {"make-model", "OUT", "write a model of a real shape with random weights", make_model_options, cmd_make_model,
