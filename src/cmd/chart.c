@@ -8,18 +8,22 @@
 
 #define FONT      12.0
 #define SMALL     11.0         /* of ticks */
-#define CHAR_WIDE 0.58         /* of the height; wider than most fonts, so that labels keep apart */
+#define CHAR_WIDE 0.64         /* of the height; wider than most fonts, so that labels keep apart */
 #define GRID      "#e2e2e2"
+#define HALO      " stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\""        /* of text that may cross a line */
 #define DOT       3.0
 #define LIMIT     1e30         /* values of an axis: their powers stay finite */
 
-/* With an edge of white, for where it crosses a line. */
-static void put_text(struct chart *c, double x, double y, const char *anchor, double size, const char *text)
+static void put_text_with(struct chart *c, double x, double y, const char *anchor, double size, const char *more, const char *text)
 {
-    buf_printf(c->to, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"%g\" text-anchor=\"%s\" fill=\"" CHART_INK "\" stroke=\"#ffffff\" stroke-width=\"3\" "
-        "paint-order=\"stroke\">", x, y, size, anchor);
+    buf_printf(c->to, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"%g\" text-anchor=\"%s\" fill=\"" CHART_INK "\"%s>", x, y, size, anchor, more);
     page_escape(c->to, text);
     buf_puts(c->to, "</text>\n");
+}
+
+static void put_text(struct chart *c, double x, double y, const char *anchor, double size, const char *text)
+{
+    put_text_with(c, x, y, anchor, size, "", text);
 }
 
 static void put_line(struct chart *c, double x0, double y0, double x1, double y1, const char *colour, const char *more)
@@ -58,7 +62,7 @@ static double nice_step(double x)
 struct chart_axis chart_scale(double min, double max, bool log, const char *title)
 {
     struct chart_axis a = { .log = log, .title = title };
-    min = fmin(min, LIMIT), max = fmin(max, LIMIT);
+    min = min > LIMIT ? LIMIT : min, max = max > LIMIT ? LIMIT : max;
     if (log) {
         a.max = nice_step(fmax(max, 1 / LIMIT));
         a.min = 1 / nice_step(1 / fmin(fmax(min, 1 / LIMIT), a.max / 2));      /* 1-2-5 downwards, too */
@@ -225,7 +229,7 @@ void chart_label(struct chart *c, double x, double y, const char *text)
         if (!is_free(c, box))
             continue;
         take(c, box);
-        put_text(c, place[i].left + wide / 2, place[i].base, "middle", FONT, text);
+        put_text_with(c, place[i].left + wide / 2, place[i].base, "middle", FONT, HALO, text);
         return;
     }
 }

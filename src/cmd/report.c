@@ -33,20 +33,21 @@ static void fact_latency(struct page *p, const struct summary_file *s, size_t ro
     fact(p, name, strcmp(p50, "-") == 0 ? "" : show("%s / %s / %s ms", p50, p90, p99));
 }
 
-static const char *count_text(const struct summary_file *s, size_t row, const char *column)
+/* "3 done": nothing where the count is not known. */
+static const char *count(const struct summary_file *s, size_t row, const char *before, const char *column, const char *word)
 {
     double n = summary_number(s, row, column);
-    return isfinite(n) ? show("%.0f", n) : "-";
+    return isfinite(n) ? show("%s%.0f %s", before, n, word) : "";
 }
 
 static void put_identity(struct page *p, const struct summary_file *s, size_t row)
 {
-    const char *kv = summary_text(s, row, "kv_dtype"), *slo = summary_text(s, row, "slo");
+    const char *compute = summary_text(s, row, "compute"), *kv = summary_text(s, row, "kv_dtype"), *slo = summary_text(s, row, "slo");
     fact(p, "validity", summary_text(s, row, "validity"));
     fact(p, "rules", summary_text(s, row, "validity_rules"));
     fact(p, "model", summary_text(s, row, "model"));
     fact(p, "device", summary_text(s, row, "device_text"));
-    fact(p, "numbers", show("compute %s, weights %s%s%s", summary_text(s, row, "compute"), summary_text(s, row, "weight_dtype"), *kv ? ", KV " : "", kv));
+    fact(p, "numbers", *compute ? show("compute %s, weights %s%s%s", compute, summary_text(s, row, "weight_dtype"), *kv ? ", KV " : "", kv) : "");
     fact(p, "corpus", summary_text(s, row, "corpus"));
     fact(p, "scenario", summary_text(s, row, "scenario"));
     fact(p, "SLO", *slo ? show("%s: %s requests/s met it", slo, show_number(summary_number(s, row, "goodput_rps"))) : "");
@@ -56,9 +57,11 @@ static void put_identity(struct page *p, const struct summary_file *s, size_t ro
 static void put_rates(struct page *p, const struct summary_file *s, size_t row)
 {
     double score = summary_number(s, row, "score"), price = summary_number(s, row, "price_usd_per_h");
-    fact(p, "requests", show("%s done, %s failed", count_text(s, row, "done"), count_text(s, row, "failed")));
-    fact(p, "tokens", show("%s in (%s cached), %s out", count_text(s, row, "input_tokens"), count_text(s, row, "cached_tokens"), count_text(s, row, "output_tokens")));
-    fact(p, "time", show("%s s (loading %s s apart)", show_number(summary_number(s, row, "wall_s")), show_number(summary_number(s, row, "load_s"))));
+    fact(p, "requests", show("%s%s", count(s, row, "", "done", "done"), count(s, row, ", ", "failed", "failed")));
+    fact(p, "tokens", show("%s%s%s", count(s, row, "", "input_tokens", "in"), count(s, row, ", of them ", "cached_tokens", "cached"),
+        count(s, row, ", ", "output_tokens", "out")));
+    fact(p, "time, s", show_number(summary_number(s, row, "wall_s")));
+    fact(p, "loading before, s", show_number(summary_number(s, row, "load_s")));
     fact(p, "output tokens/s", show_number(summary_number(s, row, "output_tokens_per_s")));
     fact(p, "total tokens/s", show_number(summary_number(s, row, "total_tokens_per_s")));
     fact(p, "requests/s", show_number(summary_number(s, row, "requests_per_s")));

@@ -67,10 +67,10 @@ static void draw_curves(struct page *p, const struct point *points, size_t n)
     free(all);
 }
 
-static void table_points(struct page *p, const struct point *points, size_t n)
+static void table_points(struct page *p, const struct point *points, size_t n, bool repeated)
 {
     static const char *const heads[] = { "point", "output tokens/s", "ttft p50, ms", "ttft p99, ms", "tpot p50, ms", "goodput, 1/s" };
-    page_table(p, show("Points of the sweep (%zu)", n), heads, 6);
+    page_table(p, repeated ? "Points of the sweep, means" : "Points of the sweep", heads, 6);
     for (size_t i = 0; i < n; i++) {
         const struct point *a = &points[i];
         const char *cells[] = { a->name, show_number(a->output_per_s), show_number(a->ttft_p50), show_number(a->ttft_p99), show_number(a->tpot_p50),
@@ -92,7 +92,7 @@ void figure_curve(struct page *p, const struct summary_file *s)
     struct point *points = mem_array(s->n_row, sizeof *points);
     size_t n = summary_points(s, points), n_x = 0;
     if (n > 1) {
-        table_points(p, points, n);
+        table_points(p, points, n, s->n_row > n);
         qsort(points, n, sizeof *points, compare_points);
         while (n_x < n && points[n_x].output_per_s >= 0)
             n_x++;
@@ -198,15 +198,14 @@ void figure_stages(struct page *p, const struct stages *s)
 static void draw_distribution(struct chart *c, const struct series *s, const char *colour)
 {
     static const double marks[] = { 0.5, 0.9, 0.99 };
-    double x[N_CURVE + 1], y[N_CURVE + 1];
-    if (!s->n)
-        return;
-    for (size_t i = 0; i <= N_CURVE; i++) {
-        size_t rank = i * (s->n - 1) / N_CURVE;
+    double x[N_CURVE], y[N_CURVE];
+    size_t n = s->n < N_CURVE ? s->n : N_CURVE;
+    for (size_t i = 0; i < n; i++) {
+        size_t rank = n > 1 ? i * (s->n - 1) / (n - 1) : 0;
         x[i] = (double)s->values[rank];
         y[i] = 100 * (double)(rank + 1) / (double)s->n;
     }
-    chart_line(c, x, y, N_CURVE + 1, colour);
+    chart_line(c, x, y, n, colour);
     for (size_t i = 0; i < 3; i++)
         if (isfinite(latency_at(s, marks[i])))
             chart_dot(c, latency_at(s, marks[i]), 100 * marks[i], colour);
@@ -217,7 +216,7 @@ static void draw_latencies(struct page *p, const struct latencies *l)
     static const double ticks[] = { 0, 25, 50, 75, 90, 99 };
     const struct series *const all[] = { &l->ttft, &l->tpot, &l->e2el };
     static const char *const colours[] = { CHART_BLUE, CHART_GREEN, CHART_RED }, *const names[] = { "first token", "per token", "whole answer" };
-    double min = NAN, max = NAN, key = LEFT;
+    double min = NAN, max = NAN, key = 0;
     for (size_t i = 0; i < 3; i++)
         if (all[i]->n) {
             min = smaller((double)all[i]->values[0], min);
@@ -318,31 +317,73 @@ static void span(struct bins *b, const struct steps *s)
         b->to = b->from + 1e-3;
 }
 
+static const struct { const char *title, *colour; size_t at; } step_rows[] = {
+    { "sequences in a step", CHART_BLUE, offsetof(struct steps, sequences) }, { "prompt tokens in a step", CHART_RED, offsetof(struct steps, prefill) },
+    { "decode tokens in a step", CHART_GREEN, offsetof(struct steps, decode) }, { "KV blocks in use, %", CHART_GREY, offsetof(struct steps, kv) },
+};
+#define N_STEP_ROW (sizeof step_rows / sizeof *step_rows)
+
+static const struct series *step_values(const struct steps *s, size_t row)
+{
+    return (const struct series *)((const char *)s + step_rows[row].at);
+}
+
 static void draw_steps(struct page *p, const struct steps *s)
 {
-    const struct { const char *title, *colour; const struct series *values; } rows[] = {
-        { "sequences in a step", CHART_BLUE, &s->sequences }, { "prompt tokens in a step", CHART_RED, &s->prefill },
-        { "decode tokens in a step", CHART_GREEN, &s->decode }, { "KV blocks in use, %", CHART_GREY, &s->kv },
-    };
     static struct bins b;
     struct chart c;
     span(&b, s);
     chart_open(&c, p->to, WIDTH, HEIGHT, "Batch and KV memory over the time of the run");
-    for (size_t i = 0; i < 4; i++) {
-        double top = 18 + 61 * (double)i;
-        struct chart_axis x = { .min = b.from, .max = b.to, .title = i == 3 ? "seconds" : NULL };
-        thin(&b, s, rows[i].values);
-        struct chart_axis y = chart_scale(0, most_of(rows[i].values), false, rows[i].title);
+    for (size_t i = 0; i < N_STEP_ROW; i++) {
+        const struct series *v = step_values(s, i);
+        double top = 22 + 60 * (double)i;
+        struct chart_axis x = { .min = b.from, .max = b.to, .title = i + 1 == N_STEP_ROW ? "seconds" : NULL };
+        thin(&b, s, v);
+        struct chart_axis y = chart_scale(0, most_of(v), false, step_rows[i].title);
         const double ticks[] = { 0, y.max };
         y.ticks = ticks, y.n_tick = 2;
         chart_panel(&c, (struct chart_box){ LEFT, top, RIGHT, top + 40 }, x, y);
-        chart_band(&c, b.x, b.low, b.high, N_BIN, rows[i].colour);
+        chart_band(&c, b.x, b.low, b.high, N_BIN, step_rows[i].colour);
     }
     chart_close(&c);
 }
 
+#define N_SPARK 40         /* N_BIN is a multiple */
+
+/* The most of each part of the time, as bars of text. */
+static void put_spark(struct buf *text, const struct bins *b, double most)
+{
+    for (int i = 0; i < N_BIN; i += N_BIN / N_SPARK) {
+        double high = 0;
+        for (int k = i; k < i + N_BIN / N_SPARK; k++)
+            high = fmax(high, b->high[k]);
+        int eighths = most > 0 ? (int)ceil(8 * high / most) : 0;
+        buf_printf(text, eighths ? "\xe2\x96%c" : "\xc2\xb7", 0x80 + eighths);      /* U+2581 to U+2588; a middle dot */
+    }
+}
+
+static void table_steps(struct page *p, const struct steps *s)
+{
+    static const char *const heads[] = { "", "most", "over the time of the run" };
+    static struct bins b;
+    span(&b, s);
+    page_table(p, "Steps", heads, 3);
+    for (size_t i = 0; i < N_STEP_ROW; i++) {
+        const struct series *v = step_values(s, i);
+        struct buf spark = {0};
+        thin(&b, s, v);
+        put_spark(&spark, &b, most_of(v));
+        const char *cells[] = { step_rows[i].title, show_number(most_of(v)), spark.data };
+        page_row(p, cells, 3);
+        buf_free(&spark);
+    }
+    page_table_end(p);
+}
+
 void figure_steps(struct page *p, const struct steps *s)
 {
+    if (!p->html)
+        table_steps(p, s);
     page_figure(p, "The batch over time");
     if (p->html)
         draw_steps(p, s);
@@ -407,7 +448,7 @@ void figure_roofline(struct page *p, const struct summary_file *s, struct buf *m
     page_figure(p, "How near to the machine's ceilings");
     if (p->html)
         draw_roofline(p, s, roof, r);
-    page_figure_end(p, show("At %s FLOP a byte %s is the ceiling (the grey line); of the measured %s the run reached %s.", show_number(r.intensity),
+    page_figure_end(p, show("At %s FLOP a byte %s is the ceiling; of the measured %s the run reached %s.", show_number(r.intensity),
         memory ? "memory" : "arithmetic", memory ? show_si(roof.bandwidth, "B/s") : show_si(roof.flops, "FLOP/s"), show_percent(memory ? r.mbu : r.mfu)));
 }
 

@@ -4,11 +4,12 @@ _tokmill()
     local cur=${COMP_WORDS[COMP_CWORD]} words=""
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run bench inspect make-model tokenize completion man --help --version"
+        words="run bench report inspect make-model tokenize completion man --help --version"
     elif [[ $cur == -* ]]; then
         case ${COMP_WORDS[1]} in
         run) words="--model --output --errors --results --ordered --limit --token-ids --metrics --device --threads --compute --weight-dtype --kv-dtype --kv-memory --kv-blocks --block-size --max-seqs --max-step-tokens --no-prefix-cache --order --max-tokens --min-tokens --temperature --top-p --top-k --min-p --presence-penalty --frequency-penalty --repetition-penalty --n --stop --ignore-eos --logprobs --seed --price --quiet --log-level --help" ;;
         bench) words="--ceilings --device --threads --help" ;;
+        report) words="--output --baseline --help" ;;
         inspect) words="--json --seqs --len --help" ;;
         make-model) words="--shape --seed --help" ;;
         tokenize) words="--model --no-bos --decode --help" ;;
