@@ -178,12 +178,12 @@ void chart_line(struct chart *c, const double *x, const double *y, size_t n, con
 
 void chart_band(struct chart *c, const double *x, const double *low, const double *high, size_t n, const char *colour)
 {
-    buf_puts(c->to, "<polygon stroke-width=\"1\" stroke-linejoin=\"round\" points=\"");
+    buf_puts(c->to, "<polygon fill-opacity=\"0.3\" points=\"");
     for (size_t i = 0; i < n; i++)
         buf_printf(c->to, "%.1f,%.1f ", at_x(c, x[i]), at_y(c, high[i]));
     for (size_t i = n; i-- > 0;)
         buf_printf(c->to, "%.1f,%.1f ", at_x(c, x[i]), at_y(c, low[i]));
-    buf_printf(c->to, "\" stroke=\"%s\" fill=\"%s\"/>\n", colour, colour);
+    buf_printf(c->to, "\" fill=\"%s\"/>\n", colour);
 }
 
 static void take(struct chart *c, struct chart_box box)
@@ -221,7 +221,7 @@ void chart_label(struct chart *c, double x, double y, const char *text)
         return;
     double wide = chart_text_width(text), px = at_x(c, x), py = at_y(c, y), gap = DOT + 3;
     const struct { double left, base; } place[] = {
-        { px - wide / 2, py - gap - 1 }, { px + gap, py + 4 }, { px - gap - wide, py + 4 }, { px - wide / 2, py + gap + 10 },
+        { px - wide + 8, py - gap - 1 }, { px - wide / 2, py - gap - 1 }, { px + gap, py + 4 }, { px - gap - wide, py + 4 }, { px - wide / 2, py + gap + 10 },
         { px + 2, py - gap - 1 }, { px - wide - 2, py - gap - 1 }, { px + 2, py + gap + 10 }, { px - wide - 2, py + gap + 10 },
     };
     for (size_t i = 0; i < sizeof place / sizeof *place; i++) {

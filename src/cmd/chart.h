@@ -45,7 +45,7 @@ void chart_close(struct chart *c);
 
 void chart_panel(struct chart *c, struct chart_box plot, struct chart_axis x, struct chart_axis y);    /* frame, grid, ticks, titles */
 void chart_line(struct chart *c, const double *x, const double *y, size_t n, const char *colour);      /* points that are not finite are left out */
-void chart_band(struct chart *c, const double *x, const double *low, const double *high, size_t n, const char *colour);
+void chart_band(struct chart *c, const double *x, const double *low, const double *high, size_t n, const char *colour);     /* pale, for a line within */
 void chart_dot(struct chart *c, double x, double y, const char *colour);
 void chart_rule(struct chart *c, double x0, double y0, double x1, double y1, const char *colour);      /* a dashed line */
 void chart_label(struct chart *c, double x, double y, const char *text);       /* beside a point, where there is room; else not */

@@ -30,7 +30,7 @@ static void fact_latency(struct page *p, const struct summary_file *s, size_t ro
     const char *p50 = show_number(summary_number(s, row, show("%s_p50_ms", column)));
     const char *p90 = show_number(summary_number(s, row, show("%s_p90_ms", column)));
     const char *p99 = show_number(summary_number(s, row, show("%s_p99_ms", column)));
-    fact(p, name, strcmp(p50, "-") == 0 ? "" : show("%s / %s / %s ms", p50, p90, p99));
+    fact(p, name, strcmp(p50, "-") == 0 ? "" : show("p50 %s, p90 %s, p99 %s", p50, p90, p99));
 }
 
 /* "3 done": nothing where the count is not known. */
@@ -65,9 +65,9 @@ static void put_rates(struct page *p, const struct summary_file *s, size_t row)
     fact(p, "output tokens/s", show_number(summary_number(s, row, "output_tokens_per_s")));
     fact(p, "total tokens/s", show_number(summary_number(s, row, "total_tokens_per_s")));
     fact(p, "requests/s", show_number(summary_number(s, row, "requests_per_s")));
-    fact_latency(p, s, row, "first token p50 / p90 / p99", "ttft");
-    fact_latency(p, s, row, "per output token", "tpot");
-    fact_latency(p, s, row, "whole answer", "e2el");
+    fact_latency(p, s, row, "first token, ms", "ttft");
+    fact_latency(p, s, row, "per token, ms", "tpot");
+    fact_latency(p, s, row, "whole answer, ms", "e2el");
     fact(p, "score", isfinite(score) ? show("%s exact matches", show_percent(score)) : "");
     fact(p, "price", isfinite(price) ? show("%s USD/h (%s)", show_usd(price), summary_text(s, row, "price_source")) : "not known");
     fact(p, "cost", isfinite(price) ? show("%s USD per million tokens", show_usd(summary_number(s, row, "usd_per_mtok"))) : "");

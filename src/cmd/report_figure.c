@@ -57,7 +57,7 @@ static void draw_curves(struct page *p, const struct point *points, size_t n)
         tpot.low[i] = points[i].tpot_p50, tpot.high[i] = points[i].tpot_p99;
     }
     struct chart c;
-    struct chart_axis ax = chart_scale(x[0], top, x[0] > 0 && top > 8 * x[0], "output tokens/s"), above = ax;
+    struct chart_axis ax = chart_scale(x[0] * 0.7, top, x[0] > 0 && top > 8 * x[0], "output tokens/s"), above = ax;
     above.title = NULL;
     chart_open(&c, p->to, WIDTH, HEIGHT, "Latency against throughput, one point for each setting of the sweep");
     chart_key(&c, chart_key(&c, 220, 14, CHART_BLUE, "p50"), 14, CHART_RED, "p99");
@@ -266,24 +266,28 @@ void figure_latencies(struct page *p, const struct latencies *l)
 
 #define N_BIN 280          /* about one a pixel */
 
-struct bins { double x[N_BIN], low[N_BIN], high[N_BIN], from, to; };
+struct bins { double x[N_BIN], low[N_BIN], high[N_BIN], mean[N_BIN], n[N_BIN], from, to; };
 
-/* The least and the most of the steps in each bin of time; where none ran, nothing. */
+/* The least, the most and the mean of the steps in each bin of time; where none ran, nothing. */
 static void thin(struct bins *b, const struct steps *s, const struct series *v)
 {
     double wide = (b->to - b->from) / N_BIN;
     for (int i = 0; i < N_BIN; i++)
-        b->x[i] = b->from + (i + 0.5) * wide, b->low[i] = INFINITY, b->high[i] = -INFINITY;
+        b->x[i] = b->from + (i + 0.5) * wide, b->low[i] = INFINITY, b->high[i] = -INFINITY, b->mean[i] = b->n[i] = 0;
     for (size_t k = 0; k < s->start_s.n; k++) {
         double value = (double)v->values[k], start = (double)s->start_s.values[k] - b->from;
         int first = (int)(start / wide), last = (int)((start + (double)s->time_ms.values[k] * 1e-3) / wide);
         for (int i = first; i <= last && i < N_BIN && isfinite(value); i++) {
             b->low[i] = fmin(b->low[i], value);
             b->high[i] = fmax(b->high[i], value);
+            b->mean[i] += value;
+            b->n[i]++;
         }
     }
     for (int i = 0; i < N_BIN; i++)
-        if (b->high[i] < b->low[i])
+        if (b->n[i] > 0)
+            b->mean[i] /= b->n[i];
+        else
             b->low[i] = b->high[i] = 0;
 }
 
@@ -344,6 +348,7 @@ static void draw_steps(struct page *p, const struct steps *s)
         y.ticks = ticks, y.n_tick = 2;
         chart_panel(&c, (struct chart_box){ LEFT, top, RIGHT, top + 40 }, x, y);
         chart_band(&c, b.x, b.low, b.high, N_BIN, step_rows[i].colour);
+        chart_line(&c, b.x, b.mean, N_BIN, step_rows[i].colour);
     }
     chart_close(&c);
 }
@@ -387,8 +392,9 @@ void figure_steps(struct page *p, const struct steps *s)
     page_figure(p, "The batch over time");
     if (p->html)
         draw_steps(p, s);
-    page_figure_end(p, show("A step held %s sequences in the mean over time, %s at most; KV use was %s %% at most.", show_number(mean_over_time(s, &s->sequences)),
-        show_number(most_of(&s->sequences)), show_number(most_of(&s->kv))));
+    page_figure_end(p, show("A step held %s sequences in the mean over time, %s at most; KV use was %s %% at most.%s", show_number(mean_over_time(s, &s->sequences)),
+        show_number(most_of(&s->sequences)), show_number(most_of(&s->kv)),
+        p->html ? " Lines: means; pale: least to most." : ""));
 }
 
 /* ---- roofline ---- */
@@ -414,19 +420,22 @@ static bool first_of_point(const struct summary_file *s, size_t row)
     return true;
 }
 
-static void draw_roofline(struct page *p, const struct summary_file *s, struct roof roof, struct reach best)
+static void draw_roofline(struct page *p, const struct summary_file *s, struct roof roof)
 {
     struct chart c;
-    double ridge = roof.flops / roof.bandwidth, low = fmin(best.flops, roof.flops) / 10;
-    struct chart_axis x = chart_scale(fmin(best.intensity, ridge) / 4, fmax(best.intensity, ridge) * 4, true, "FLOP per byte");
-    struct chart_axis y = chart_scale(fmin(low, x.min * roof.bandwidth), roof.flops, true, "FLOP/s");
+    struct roof its;
+    struct reach r;
+    double ridge = roof.flops / roof.bandwidth, left = ridge, right = ridge, low = roof.flops;
+    for (size_t i = 0; i < s->n_row; i++)
+        if (reach_of(s, i, &its, &r))
+            left = fmin(left, r.intensity), right = fmax(right, r.intensity), low = fmin(low, r.flops);
+    struct chart_axis x = chart_scale(left / 3, right * 3, true, "FLOP per byte");
+    struct chart_axis y = chart_scale(fmin(low / 3, x.min * roof.bandwidth), roof.flops, true, "FLOP/s");
     double xs[] = { x.min, ridge, x.max }, ys[] = { x.min * roof.bandwidth, roof.flops, roof.flops };
     chart_open(&c, p->to, WIDTH, HEIGHT, "Roofline: FLOP/s reached against arithmetic intensity");
     chart_panel(&c, (struct chart_box){ LEFT, 24, RIGHT, 242 }, x, y);
     chart_line(&c, xs, ys, 3, CHART_GREY);
     chart_rule(&c, ridge, y.min, ridge, roof.flops, CHART_GREY);
-    struct roof its;
-    struct reach r;
     for (size_t i = 0; i < s->n_row; i++)
         if (reach_of(s, i, &its, &r))
             chart_dot(&c, r.intensity, r.flops, CHART_BLUE);
@@ -447,7 +456,7 @@ void figure_roofline(struct page *p, const struct summary_file *s, struct buf *m
     bool memory = r.intensity < roof.flops / roof.bandwidth;
     page_figure(p, "How near to the machine's ceilings");
     if (p->html)
-        draw_roofline(p, s, roof, r);
+        draw_roofline(p, s, roof);
     page_figure_end(p, show("At %s FLOP a byte %s is the ceiling; of the measured %s the run reached %s.", show_number(r.intensity),
         memory ? "memory" : "arithmetic", memory ? show_si(roof.bandwidth, "B/s") : show_si(roof.flops, "FLOP/s"), show_percent(memory ? r.mbu : r.mfu)));
 }
