@@ -87,6 +87,11 @@ static int compare_points(const void *a, const void *b)
     return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y);
 }
 
+static const char *went(const char *what, double from_ms, double to_ms)
+{
+    return isfinite(from_ms) && isfinite(to_ms) ? show(", %s from %s to %s", what, show_ms(from_ms), show_ms(to_ms)) : "";
+}
+
 void figure_curve(struct page *p, const struct summary_file *s)
 {
     struct point *points = mem_array(s->n_row, sizeof *points);
@@ -102,9 +107,9 @@ void figure_curve(struct page *p, const struct summary_file *s)
         page_figure(p, "What throughput costs in latency");
         if (p->html)
             draw_curves(p, points, n_x);
-        page_figure_end(p, show("From %s to %s output went from %s to %s tokens/s, the median time to first token from %s to %s and per output token from %s to %s.",
-            low->name, high->name, show_number(low->output_per_s), show_number(high->output_per_s), show_ms(low->ttft_p50), show_ms(high->ttft_p50),
-            show_ms(low->tpot_p50), show_ms(high->tpot_p50)));
+        page_figure_end(p, show("From %s to %s output went from %s to %s tokens/s%s%s.", low->name, high->name, show_number(low->output_per_s),
+            show_number(high->output_per_s), went("the median time to first token", low->ttft_p50, high->ttft_p50),
+            went("per output token", low->tpot_p50, high->tpot_p50)));
     }
     if (n > 1)
         page_clear(p);
@@ -142,10 +147,10 @@ static void draw_stages(struct page *p, const struct stages *s)
     double high = fmin(24, (HEIGHT - 20) / (double)s->n);
     for (size_t i = 0; i < s->n; i++) {
         const struct stage_line *line = &s->line[i];
-        double top = 20 + high * (double)i, long_ = most > 0 ? room * line->share / most : 0;
-        chart_bar(&c, (struct chart_box){ 80, top + 2, 80 + long_, top + high - 3 }, CHART_BLUE);
+        double top = 20 + high * (double)i, length = most > 0 ? room * line->share / most : 0;
+        chart_bar(&c, (struct chart_box){ 80, top + 2, 80 + length, top + high - 3 }, CHART_BLUE);
         chart_text(&c, 74, top + high / 2 + 4, CHART_END, line->name);
-        chart_text(&c, 80 + long_ + 5, top + high / 2 + 4, CHART_START, show_percent(line->share));
+        chart_text(&c, 80 + length + 5, top + high / 2 + 4, CHART_START, show_percent(line->share));
         chart_text(&c, WIDTH, top + high / 2 + 4, CHART_END, show_money(line->usd / money.usd));
     }
     chart_close(&c);
@@ -251,14 +256,16 @@ static void table_latencies(struct page *p, const struct latencies *l)
 
 void figure_latencies(struct page *p, const struct latencies *l)
 {
-    bool most = isfinite(latency_at(&l->ttft, 0.9));
+    const struct series *some = l->ttft.n ? &l->ttft : &l->e2el;
+    double share = isfinite(latency_at(some, 0.9)) ? 0.9 : 0.5;
     if (!p->html)
         table_latencies(p, l);
     page_figure(p, "How long requests took");
     if (p->html)
         draw_latencies(p, l);
-    page_figure_end(p, show("%s of %zu requests had the first token within %s and the whole answer within %s.%s", most ? "90 %" : "Half", l->ttft.n,
-        show_ms(latency_at(&l->ttft, most ? 0.9 : 0.5)), show_ms(latency_at(&l->e2el, most ? 0.9 : 0.5)),
+    page_figure_end(p, show("%s of %zu requests had %s%s%s%s%s.%s", share > 0.5 ? "90 %" : "Half", some->n,
+        l->ttft.n ? "the first token within " : "", l->ttft.n ? show_ms(latency_at(&l->ttft, share)) : "", l->ttft.n && l->e2el.n ? " and " : "",
+        l->e2el.n ? "the whole answer within " : "", l->e2el.n ? show_ms(latency_at(&l->e2el, share)) : "",
         p->html ? " Dots: p50, p90 and p99, where there are enough requests for them." : ""));
 }
 
@@ -291,9 +298,10 @@ static void thin(struct bins *b, const struct steps *s, const struct series *v)
             b->low[i] = b->high[i] = 0;
 }
 
+/* NaN: no step has a value. */
 static double most_of(const struct series *s)
 {
-    double most = 0;
+    double most = NAN;
     for (size_t i = 0; i < s->n; i++)
         most = larger((double)s->values[i], most);
     return most;
@@ -303,6 +311,8 @@ static double mean_over_time(const struct steps *s, const struct series *v)
 {
     double sum = 0, time = 0;
     for (size_t i = 0; i < v->n; i++) {
+        if (!isfinite(v->values[i]))
+            continue;
         sum += (double)v->values[i] * (double)s->time_ms.values[i];
         time += (double)s->time_ms.values[i];
     }
@@ -340,13 +350,15 @@ static void draw_steps(struct page *p, const struct steps *s)
     chart_open(&c, p->to, WIDTH, HEIGHT, "Batch and KV memory over the time of the run");
     for (size_t i = 0; i < N_STEP_ROW; i++) {
         const struct series *v = step_values(s, i);
-        double top = 22 + 60 * (double)i;
+        double top = 22 + 60 * (double)i, most = most_of(v);
         struct chart_axis x = { .min = b.from, .max = b.to, .title = i + 1 == N_STEP_ROW ? "seconds" : NULL };
         thin(&b, s, v);
-        struct chart_axis y = chart_scale(0, most_of(v), false, step_rows[i].title);
+        struct chart_axis y = chart_scale(0, most, false, isfinite(most) ? step_rows[i].title : show("%s: not known", step_rows[i].title));
         const double ticks[] = { 0, y.max };
         y.ticks = ticks, y.n_tick = 2;
         chart_panel(&c, (struct chart_box){ LEFT, top, RIGHT, top + 40 }, x, y);
+        if (!isfinite(most))
+            continue;
         chart_band(&c, b.x, b.low, b.high, N_BIN, step_rows[i].colour);
         chart_line(&c, b.x, b.mean, N_BIN, step_rows[i].colour);
     }
@@ -392,9 +404,9 @@ void figure_steps(struct page *p, const struct steps *s)
     page_figure(p, "The batch over time");
     if (p->html)
         draw_steps(p, s);
-    page_figure_end(p, show("A step held %s sequences in the mean over time, %s at most; KV use was %s %% at most.%s", show_number(mean_over_time(s, &s->sequences)),
-        show_number(most_of(&s->sequences)), show_number(most_of(&s->kv)),
-        p->html ? " Lines: means; pale: least to most." : ""));
+    const char *kv = isfinite(most_of(&s->kv)) ? show("; KV use was %s %% at most", show_number(most_of(&s->kv))) : "";
+    page_figure_end(p, show("A step held %s sequences in the mean over time, %s at most%s.%s", show_number(mean_over_time(s, &s->sequences)),
+        show_number(most_of(&s->sequences)), kv, p->html ? " Lines: means; pale: least to most." : ""));
 }
 
 /* ---- roofline ---- */

@@ -24,3 +24,8 @@ echo "== the page of a folder, in the folder"
 rm run/steps.csv
 tokmill report run && cat run/report.html
 tokmill report --output - run | cmp - run/report.html
+echo "== columns that are not there"
+printf 'start_s,time_ms,sequences\n0,5,1\n' >run/steps.csv
+printf 'e2el_ms\n7\n' >run/requests.csv
+tokmill report --output few.md run && sed -n '/Latencies/,/ceilings/p' few.md
+tokmill report --output few.html run && grep -c 'not known</text>' few.html
