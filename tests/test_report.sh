@@ -8,18 +8,9 @@ trap 'rm -rf "$to"' EXIT
 failed=0
 fail() { echo "$*"; failed=1; }
 
-# A sweep of two points of two repetitions each, as a folder of the folders of its rows.
-i=0
-mkdir "$to/sweep"
-for seqs in 4 64; do
-    for repetition in 1 2; do
-        i=$((i + 1)) row=$to/sweep/000$i
-        "$build/tokmill" run -q -m datasets/default --limit 500 --max-seqs $seqs --price 0.5 --results "$row" -o /dev/null datasets/default.jsonl.zst || exit 1
-        tr -d '\r' <"$row/summary.csv" | awk -v end=",seqs=$seqs,$repetition" 'NR == 1 { print $0 ",point,repetition"; next } { print $0 end }' >"$row/swept"
-        [ $i = 1 ] && head -1 "$row/swept" >"$to/sweep/summary.csv"
-        tail -1 "$row/swept" >>"$to/sweep/summary.csv"
-    done
-done
+# A sweep of two points of two repetitions each.
+"$build/tokmill" bench -q -m datasets/default --input-len 8..60 --output-len 4..24 --num-requests 500 --sweep concurrency=4,64 --repeat 2 --price 0.5 \
+    --slo ttft:50ms --allow-invalid --results "$to/sweep" >"$to/told" || { cat "$to/told"; exit 1; }
 "$build/tokmill" report --output "$to/page.html" --baseline "$to/sweep/0001" "$to/sweep" "$to/sweep/0004" || exit 1
 
 if grep -niE '<(script|style|link|img|iframe|object|use|image)|[[:space:]](style|src|href|on[a-z]+)=|url\(' "$to/page.html"; then
