@@ -52,6 +52,7 @@ const struct opt bench_options[] = {
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for the result files (default: results/<UTC time>); none writes none", NULL, 0, 0},
     {"trace", 0, OPT_FLAG, NULL, AT(trace), NULL, "also write trace.json: steps, stages and requests for Perfetto or chrome://tracing", NULL, 0, 0},
     {"format", 0, OPT_CHOICE, NULL, AT(format), "table", "of what is printed", "table|md|csv|json|jsonl", 0, 0},
+    {"emit", 0, OPT_TEXT, "FORMAT,...", AT(emit), NULL, "also write the result files of vllm, llama-bench, mlperf (results/README.md)", NULL, 0, 0},
     SESSION_CSV_DIALECT(struct bench_opts, csv_dialect),
     {"allow-invalid", 0, OPT_FLAG, NULL, AT(allow_invalid), NULL, "exit with 0 though a run is INVALID", NULL, 0, 0},
     SESSION_PRICE(struct bench_opts, session),
@@ -338,6 +339,8 @@ int cmd_bench(int argc, char **argv)
         log_warn("interrupted%s", r.folder[0] ? ": the same command with --results goes on" : "");
         return EXIT_AGAIN;
     }
+    if (r.several && r.folder[0] && bench_emit_rows(&r.rows, r.points[0].load.emit, r.folder))
+        die("%s", err_text());
     if (r.several || r.opts.format != BENCH_TABLE)
         bench_rows_print(&r.rows, (enum bench_format)r.opts.format);
     if (r.folder[0])

@@ -68,6 +68,7 @@ void load_make(struct load *l, struct bench_opts *o, bool corpus)
         make_arrivals(l);
     if (o->slo)
         need_option(!slo_parse(&l->slo, o->slo), "--slo");
+    l->emit = bench_emit_parse(l);
 }
 
 /* ---- running ---- */
@@ -228,7 +229,7 @@ void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repe
     stage_add(b->meter.clock[THREAD_ENGINE], STAGE_LOAD, (int64_t)(b->session.load_s * 1e9), 1, 0);
     results_make(s, &b->meter, &f);
     s->slo_kept = judge(b, l);
-    if (folder && (meter_flush(&b->meter) || results_write(s, folder)))
+    if (folder && (meter_flush(&b->meter) || bench_emit(s, &b->meter, l, folder) || results_write(s, folder)))
         die("%s", err_text());
     meter_close(&b->meter);
 }
