@@ -123,7 +123,7 @@ static void run_load(struct bench *b, const struct load *l, struct pace *pace, u
     struct session *s = &b->session;
     struct tok_state *tok = tok_state_open(s->tokenizer);
     struct pipeline pipe = {
-        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .tokenizer = s->tokenizer,
+        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .max_len = engine_max_len(s->engine), .tokenizer = s->tokenizer,
         .workload = l->corpus ? NULL : open_workload(b, l, tok, seed), .pace = pace, .meter = &b->meter, .stop = &stop_asked,
         .requests = { .defaults = { .max_tokens = 256, .n = 1, .top_p = 1, .repetition_penalty = 1, .logprobs = -1, .seed = seed } },
         .style = { .model = s->model_name },

@@ -14,6 +14,7 @@
 
 #define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
+#define MOST_IDS ((size_t)1 << 20)     /* room for ids that is kept from one prompt to the next */
 #define FLUSH_NS 1000000000    /* rows are on disk after this time at the latest */
 
 int pipeline_probe(const char *corpus)
@@ -40,6 +41,28 @@ static void fail(struct pipeline *p)
 
 struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, serial; };
 
+/* A prompt that can never run is refused before its ids are copied, and the room that it took is given back. */
+static int encode_prompt(struct reading *rd, struct request *r)
+{
+    struct tok_ids *ids = &rd->ids;
+    ids->n = 0;
+    if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, ids))
+        return err_wrap("prompt");
+    size_t n = ids->n;
+    if (n < rd->p->max_len) {
+        r->n_prompt = (uint32_t)n;
+        r->prompt_ids = arena_alloc(&r->arena, n * sizeof *r->prompt_ids);
+        if (n)
+            memcpy(r->prompt_ids, ids->ids, n * sizeof *r->prompt_ids);
+    }
+    if (ids->cap > MOST_IDS) {
+        free(ids->ids);
+        *ids = (struct tok_ids){0};
+    }
+    return n < rd->p->max_len ? 0
+         : err_set("the prompt has %zu tokens, and with one token of output a sequence may have %u", n, rd->p->max_len);
+}
+
 /* Fills prompt_ids; a prompt that cannot be used fails the request. */
 static void tokenize(struct reading *rd, struct request *r)
 {
@@ -47,16 +70,9 @@ static void tokenize(struct reading *rd, struct request *r)
         request_fail(r, "messages: chat templates are not supported yet; give \"prompt\" or \"prompt_token_ids\"");
         return;
     }
-    if (r->prompt) {
-        rd->ids.n = 0;
-        if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, &rd->ids)) {
-            request_fail(r, "prompt: %s", err_text());
-            return;
-        }
-        r->n_prompt = (uint32_t)rd->ids.n;
-        r->prompt_ids = arena_alloc(&r->arena, rd->ids.n * sizeof *r->prompt_ids);
-        if (rd->ids.n)
-            memcpy(r->prompt_ids, rd->ids.ids, rd->ids.n * sizeof *r->prompt_ids);
+    if (r->prompt && encode_prompt(rd, r)) {
+        request_fail(r, "%s", err_text());
+        return;
     }
     if (!r->n_prompt)
         request_fail(r, "the prompt is empty: it has no tokens");

@@ -26,7 +26,7 @@ struct pipeline {
     int64_t limit;                         /* lines, or requests, to take; 0: all */
     const struct line_set *only, *poison;  /* lines to take alone; lines that get an error row; NULL: all, none */
     bool ordered;
-    uint32_t n_vocab;                      /* of the model: ids must be below */
+    uint32_t n_vocab, max_len;             /* ids must be below; tokens that a sequence may have */
     const struct tokenizer *tokenizer;
     struct request_reader requests;
     struct row_style style;

@@ -109,7 +109,7 @@ static void open_pipeline(struct run *r)
     snprintf(errors, sizeof errors, "%s/errors.jsonl", r->folder);
     const char *errors_path = o->errors ? o->errors : r->folder[0] ? errors : NULL;
     r->pipe = (struct pipeline){
-        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab,
+        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab, .max_len = engine_max_len(r->session.engine),
         .tokenizer = r->session.tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->session.model_name, .token_ids = o->token_ids, .metrics = o->metrics },
         .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors, .only = o->lines ? &r->only : NULL, .poison = o->poison ? &r->poison : NULL,
