@@ -19,7 +19,7 @@ room() {
 }
 lines 50000 | zstd -q -o "$to/few.jsonl.zst"
 lines 400000 | zstd -q -o "$to/many.jsonl.zst"
-{ lines 10; printf '{"prompt":"'; head -c 41943040 /dev/zero | tr '\\0' x | fold -w 7 | paste -sd' ' | tr -d '\n'; printf '"}\n'; lines 10; } | zstd -q -o "$to/long.jsonl.zst"
+{ lines 10; printf '{"prompt":"'; head -c 41943040 /dev/zero | tr '\0' x | fold -w 7 | paste -sd' ' | tr -d '\n'; printf '"}\n'; lines 10; } | zstd -q -o "$to/long.jsonl.zst"
 few=$(room few) many=$(room many) long=$(room long)
 [ "$(zstdcat "$to/many.out.jsonl.zst" | wc -l)" = 400000 ] || { echo 'rows are missing'; cat "$to/err"; exit 1; }
 [ "$many" -le $((few + 16)) ] || { echo "50,000 lines take $few MiB, 400,000 lines $many"; exit 1; }
