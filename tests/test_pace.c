@@ -111,6 +111,7 @@ static void recorded_times(void **state)
         assert_true(pace_wait(&p, cases[i].recorded, &a));
         assert_int_equal(a.arrival_ns - p.start_ns, (int64_t)(cases[i].due * 1e9));
     }
+    assert_int_equal(p.n_recorded, 5);
     pace_end(&p);
 }
 

@@ -62,6 +62,7 @@ static void count_late(struct pace *p, int64_t due_ns)
 /* A request without a recorded time, or with one before that of the request before, comes with it: fmax passes over NaN. */
 static int64_t next_due(struct pace *p, double recorded_s)
 {
+    p->n_recorded += recorded_s >= 0;
     double next_s = arrivals_next(&p->arrivals, recorded_s >= 0 ? recorded_s : (double)NAN);
     p->due_s = fmin(fmax(p->due_s, next_s), MOST_S);
     return p->start_ns + (int64_t)(p->due_s * 1e9);

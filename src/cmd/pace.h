@@ -23,6 +23,7 @@ struct pace {
     /* kept */
     int64_t  start_ns, free_ns;            /* free: the reader was done with the request before */
     double   due_s;                        /* server: of the request before, from the start on */
+    uint64_t n_recorded;                   /* requests with a recorded time */
     uint64_t n_in, n_late;                 /* late: let in more than PACE_LATE_MS after it was due and the reader was free */
     double   late_max_ms;
     pthread_mutex_t lock; pthread_cond_t left;
