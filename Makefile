@@ -92,6 +92,12 @@ $(BUILD)/libtokmill.a: $(LIB)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS) -lcmocka
 
+# The product whose model takes longer, for test_gate.sh.
+SLOW := $(BUILD)/tests/tokmill_slow
+test: $(SLOW)
+$(SLOW): $(BUILD)/tests/slow.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
+
 # ONLY='NAME...' runs some of the tests: test_pool, test_cuda_asan, test_default.sh, cli_usage ...
 test: $(BIN) $(TESTS)
 	@PROGRAMS='$(sort $(notdir $(TESTS)))' tests/run.sh $(BUILD) $(ONLY)
@@ -134,4 +140,4 @@ install: $(BIN)
 clean:
 	@rm -rf $(BUILD)
 
--include $(OBJ:.o=.d) $(TESTS:=.d)
+-include $(OBJ:.o=.d) $(TESTS:=.d) $(SLOW:tokmill_slow=slow.d)
