@@ -110,7 +110,7 @@ asan:
 	$(MAKE) $(CHECKED) BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer' test
 tsan:
 	@$(MAKE) $(CHECKED) BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' ONLY='$(THREADED)' test
-THREADED := test_pool test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
+THREADED := test_pool test_pace test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
 
 # Tokens a second on the Qwen3-0.6B shape, beside the machine's measured peaks.
 bench: $(BIN)
