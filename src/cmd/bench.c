@@ -69,6 +69,7 @@ struct plan_of_runs {
     struct bench_opts opts;
     struct bench bench;
     struct bench_rows rows;
+    char *sweep;                           /* its text, cut up: the points' options point into it */
     struct point *points; size_t n_point;
     char *sides[2];                        /* --ab; NULL: not given */
     char folder[512];                      /* "": none */
@@ -127,12 +128,13 @@ static void add_point(struct plan_of_runs *r, const struct opt *o, const char *k
 /* "rate=1,2,4"; values are split at commas outside of parentheses: normal(128,32) is one. */
 static void make_points(struct plan_of_runs *r)
 {
-    char *text = r->opts.sweep ? strdup(r->opts.sweep) : NULL, *values = text, *key = strsep(&values, "=");
-    if (!text)
+    r->sweep = r->opts.sweep ? strdup(r->opts.sweep) : NULL;
+    char *values = r->sweep, *key = strsep(&values, "=");
+    if (!r->sweep)
         add_point(r, NULL, "", "");
     else if (!values || !values[0])
         die("bench: --sweep: \"%s\" is not KEY=VALUE,VALUE...", r->opts.sweep);
-    const struct opt *o = text ? sweep_option(key) : NULL;
+    const struct opt *o = r->sweep ? sweep_option(key) : NULL;
     for (char *at = values, *begin = values; values && begin; at++) {
         int depth = 0;
         for (; *at && (*at != ',' || depth); at++)
@@ -144,7 +146,6 @@ static void make_points(struct plan_of_runs *r)
     }
     for (size_t i = 0; i < r->n_point; i++)
         load_make(&r->points[i].load, &r->points[i].opts, r->bench.n_corpus > 0);
-    free(text);
 }
 
 /* ---- running them ---- */
@@ -172,6 +173,12 @@ static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
     buf_free(&now);
 }
 
+static void keep_rows(const struct plan_of_runs *r)
+{
+    if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
+        die("%s", err_text());
+}
+
 /* Runs the point, or takes what its folder has.  False: interrupted. */
 static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetition)
 {
@@ -181,8 +188,10 @@ static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetiti
     int there = r->several && r->folder[0] ? bench_rows_read(&r->rows, folder) : 0;
     if (there < 0)
         die("%s", err_text());
-    if (there)
+    if (there) {
+        keep_rows(r);
         return true;
+    }
     if (r->several && r->folder[0])
         folder_make(folder);
     if (r->several)
@@ -193,8 +202,7 @@ static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetiti
     bench_rows_add(&r->rows, &s);
     if (!r->several && r->opts.format == BENCH_TABLE)
         results_print(&s, stdout);
-    if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
-        die("%s", err_text());
+    keep_rows(r);
     return true;
 }
 
@@ -348,6 +356,7 @@ int cmd_bench(int argc, char **argv)
     int status = any_invalid(&r.rows) && !r.opts.allow_invalid ? EXIT_SOME_FAILED : EXIT_GOOD;
     bench_rows_free(&r.rows);
     free(r.points);
+    free(r.sweep);
     session_close(&r.bench.session);
     return status;
 }

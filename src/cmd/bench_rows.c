@@ -204,7 +204,7 @@ static void print_table(const struct bench_rows *r, bool md)
     }
 }
 
-/* Of the rows of one point: mean and its 95 % interval, median and standard deviation. */
+/* Of the rows of one point: mean and its 95 % interval (nothing here is negative), median and standard deviation. */
 static void print_spread(const struct bench_rows *r, const char *point, const struct shown *s)
 {
     double *x = mem_array(r->n, sizeof *x);
@@ -215,7 +215,7 @@ static void print_spread(const struct bench_rows *r, const char *point, const st
     if (n > 1) {
         struct interval c = stats_mean_interval(x, n, 0.95);
         printf("%s%s%-13s mean %.*f (95 %%: %.*f .. %.*f), median %.*f, stddev %.*f over %zu runs\n", point, point[0] ? "  " : "", s->title, s->decimals,
-               stats_mean(x, n), s->decimals, c.low, s->decimals, c.high, s->decimals, stats_median(x, n), s->decimals, stats_deviation(x, n), n);
+               stats_mean(x, n), s->decimals, c.low > 0 ? c.low : 0.0, s->decimals, c.high, s->decimals, stats_median(x, n), s->decimals, stats_deviation(x, n), n);
     }
     free(x);
 }
