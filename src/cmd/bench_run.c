@@ -46,8 +46,9 @@ static void make_arrivals(struct load *l)
     snprintf(text, sizeof text, "poisson:%.9g", o->rate > 0 ? o->rate : 1);
     need_option(!arrivals_parse(&l->arrivals, o->arrivals ? o->arrivals : text), "--arrivals");
     snprintf(l->arrivals_text, sizeof l->arrivals_text, "%s", o->arrivals ? o->arrivals : text);
-    if (o->rate > 0 && (l->arrivals.kind == ARRIVALS_RAMP || l->arrivals.kind == ARRIVALS_EXP_RAMP || l->arrivals.kind == ARRIVALS_TRACE))
-        die("bench: --rate does not go with --arrivals %s, which has its own", o->arrivals);
+    bool own_rate = l->arrivals.kind == ARRIVALS_RAMP || l->arrivals.kind == ARRIVALS_EXP_RAMP || l->arrivals.kind == ARRIVALS_TRACE;
+    if ((o->rate > 0 || o->find_max) && own_rate)
+        die("bench: --rate and --find-max do not go with --arrivals %s, which has a rate of its own", o->arrivals);
     if (l->arrivals.kind == ARRIVALS_TRACE && !o->replay && !l->corpus)
         die("bench: --arrivals trace needs --replay FILE, or a corpus whose lines have \"arrival_s\"");
     l->arrivals.rate = o->rate > 0 ? o->rate : l->arrivals.rate;

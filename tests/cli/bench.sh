@@ -38,11 +38,11 @@ echo "cached $(for f in uncached/summary.json alone/000?/summary.json; do jq .ca
 grep -c 'cache contamination' alone/summary.csv
 # recorded requests: lengths, times (twice as fast), and what they begin with
 printf 'TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:17:03.9799600,30,4\r\n2023-11-16 18:17:04.0799600,20,2\r\n2023-11-16 18:17:04.3799600,10,1\r\n' >azure.csv
-bench --trace azure.csv --arrivals trace:2x --results azure
+bench --replay azure.csv --arrivals trace:2x --results azure
 summary azure '.scenario, .arrivals, .rate_rps, .input_len, .corpus'
 awk -F, 'NR == 1 { next } NR == 2 { t = $7 } { printf "%d %d %d %.2f\n", $1, $3, $6, $7 - t }' azure/requests.csv
 for i in 0 1 2; do echo "{\"timestamp\": $i, \"input_length\": $((96 + 4 * i)), \"output_length\": 2, \"hash_ids\": [7]}"; done >mooncake.jsonl
-bench --trace mooncake.jsonl --scenario single --results mooncake
+bench --replay mooncake.jsonl --scenario single --results mooncake
 summary mooncake '.done, .cached_tokens, .input_tokens'
 # a corpus: its own lengths; with its times, without one it comes with the line before
 for i in 0 1 2 3; do jq -nc --argjson i $i '{prompt: "abc", max_tokens: (2 + $i), ignore_eos: true} + (if $i == 2 then {} else {arrival_s: ($i * 0.1)} end)'; done >c.jsonl

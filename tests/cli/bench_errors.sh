@@ -16,7 +16,7 @@ bench --sweep concurrency=1,2 --rate 4
 bench --rate 3 --arrivals trace c.jsonl
 bench --rate 3 --arrivals ramp:1..2:3
 bench --arrivals trace
-bench --trace c.jsonl c.jsonl
+bench --replay c.jsonl c.jsonl
 bench --find-max
 bench --find-max --slo ttft:1s --repeat 2
 bench --find-max --slo ttft:1s --sweep rate=1,2
@@ -54,11 +54,11 @@ bench --input-len
 bench --sweep
 bench --bogus
 bench nofile.jsonl
-bench --trace nofile.csv
+bench --replay nofile.csv
 bench -
 printf 'a,b\n1,2\n' >bad.csv
-bench --trace bad.csv
+bench --replay bad.csv
 printf 'TIMESTAMP,ContextTokens,GeneratedTokens\nXXX,8,2\n' >untimed.csv
-bench --trace untimed.csv --arrivals trace
-bench --trace untimed.csv --prefix-len 8
+bench --replay untimed.csv --arrivals trace
+bench --replay untimed.csv --prefix-len 8
 bench --arrivals trace c.jsonl
