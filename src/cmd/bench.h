@@ -15,7 +15,7 @@ struct bench_opts {
     const char *replay, *input_len, *output_len, *arrivals, *slo, *sweep, *ab, *results, *emit;
     int64_t num_requests, prefix_len, prefix_count, concurrency, repeat, warmup;
     int scenario, count_from, format, csv_dialect, log_level;
-    double rate, precision;
+    double rate, precision, probe_s;
     bool find_max, allow_invalid, quiet, ceilings, trace;
 };
 
