@@ -72,6 +72,7 @@ struct plan_of_runs {
     struct bench_rows rows;
     char *sweep;                           /* its text, cut up: the points' options point into it */
     struct point *points; size_t n_point;
+    char **given, **rest;                  /* the command line; without --ab and its texts */
     char *sides[2];                        /* --ab; NULL: not given */
     char folder[512];                      /* "": none */
     bool several;                          /* runs, which have folders of their own */
@@ -355,25 +356,29 @@ static int tell_faults(const struct bench_rows *r, bool allow_invalid)
     return status;
 }
 
+static char **copy_words(int n, char **words)
+{
+    char **copy = mem_array((size_t)n + 1, sizeof *copy);
+    memcpy(copy, words, (size_t)n * sizeof *copy);
+    return copy;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     static struct plan_of_runs r;
     static struct session_opts session;            /* the session's own: it fills sizes in */
-    char **given = mem_array((size_t)argc + 1, sizeof *given), **rest = mem_array((size_t)argc + 1, sizeof *rest);
     int n_given = argc;
-    memcpy(given, argv, (size_t)argc * sizeof *given);     /* parsing moves operands to the end */
+    r.given = copy_words(argc, argv);              /* parsing moves operands to the end */
     take_sides(&r, &argc, argv);
-    memcpy(rest, argv, (size_t)argc * sizeof *rest);
+    r.rest = copy_words(argc, argv);
     parse_options(&r, argc, argv);
     if (r.opts.ceilings)
         return print_ceilings(&r.opts.session);
     folder_choose(r.folder, sizeof r.folder, r.opts.results);
     if (r.folder[0])
-        keep_command(&r, n_given, given);
+        keep_command(&r, n_given, r.given);
     if (r.sides[0])
-        return bench_ab(&r.opts, r.sides, r.folder, argc, rest);
-    free(given);
-    free(rest);
+        return bench_ab(&r.opts, r.sides, r.folder, argc, r.rest);
     stop_catch();
     bench_rows_init(&r.rows);
     session = r.opts.session;
@@ -391,6 +396,8 @@ int cmd_bench(int argc, char **argv)
         log_info("result files are in %s/", r.folder);
     int status = tell_faults(&r.rows, r.opts.allow_invalid);
     bench_rows_free(&r.rows);
+    free(r.given);
+    free(r.rest);
     free(r.points);
     free(r.sweep);
     session_close(&r.bench.session);

@@ -15,7 +15,8 @@ enum { MAX_ROW = 100000 };
 const struct key_column key_columns[N_KEY] = {
     {"tokmill_version", false}, {"model", true}, {"family", true}, {"params", true}, {"device", false}, {"device_text", false},
     {"threads", false}, {"compute", false}, {"weight_dtype", false}, {"kv_dtype", false}, {"corpus", true}, {"lines", true},
-    {"input_tokens", true}, {"scenario", true}, {"point", true}, {"arrivals", true}, {"concurrency", true}, {"input_len", true}, {"output_len", true}, {"order", false}, {"max_seqs", false}, {"max_step_tokens", false},
+    {"input_tokens", true}, {"scenario", true}, {"point", true}, {"arrivals", true}, {"concurrency", true}, {"input_len", true}, {"output_len", true},
+    {"order", false}, {"max_seqs", false}, {"max_step_tokens", false},
     {"block_size", false}, {"deterministic", false},
 };
 

@@ -1,6 +1,6 @@
 /* csv.h - a CSV file read row by row, by the names of its columns: RFC 4180, plain or compressed.  The first row is the header.
- * Memory is that of one row.  Of either dialect of table.h, which the header tells; numbers have a decimal point all the same.  What table.h writes is read back as it was: the quote before a formula is taken off again; a line
- * break within a cell is "\n". */
+ * Memory is that of one row.  Of either dialect of table.h, which the header tells; numbers have a decimal point all the same.  What
+ * table.h writes is read back as it was: the quote before a formula is taken off again; a line break within a cell is "\n". */
 #ifndef DATA_CSV_H
 #define DATA_CSV_H
 
