@@ -106,14 +106,14 @@ tsan:
 	@$(MAKE) $(CHECKED) BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' ONLY='$(THREADED)' test
 THREADED := test_pool test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
 
-# Bytes of strangers: a fuzzer for each reader (tests/fuzz/, needs clang), FUZZ_SECONDS each, two at a time.  What they find is kept
+# Bytes of strangers: a fuzzer for each reader (tests/fuzz/, needs clang), FUZZ_SECONDS each, three at a time.  What they find is kept
 # in build/fuzz/crashes/, what they learn in build/fuzz/corpus/.  The suite runs them briefly, in its half with sanitizers.
 FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_LEARN=1 tests/test_fuzz.sh $(BUILD)
 fuzzers:
-	@$(MAKE) --no-print-directory CC=clang OPT=-O1 WARN=-w CUDA=no BUILD=$(BUILD)/fuzz \
+	@$(MAKE) --no-print-directory CC=clang OPT=-O1 CUDA=no BUILD=$(BUILD)/fuzz \
 	SANITIZE='-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all' fuzz_programs
 fuzz_programs: $(FUZZERS)
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libreaders.a

@@ -1,21 +1,11 @@
 #!/bin/sh
-# Fuzzes every reader of bytes from outside (tests/fuzz/), two at a time: none may crash, leak, run long or break what its header
-# promises.  FUZZ_SECONDS: each; without it, 30 in the half of the suite with sanitizers, none in the other.  From a fixed
-# seed, so that a run finds what the run before it found; FUZZ_LEARN=1 (make fuzz) goes on where the last one ended instead.
-# What a fuzzer trips over stays in build/fuzz/crashes/NAME-*: build/fuzz/fuzz_NAME FILE shows it again.
+# Fuzzes every reader of bytes from outside (tests/fuzz/), three at a time: none may crash, leak, run long or break what its header
+# promises.  FUZZ_SECONDS: each; without it, 30 in the half of the suite with sanitizers, none in the other.  From a fixed seed, so
+# that a run finds what the run before it found; FUZZ_LEARN=1 (make fuzz) goes on where the last one ended instead.
+# FUZZ_ONLY='NAME...' runs some.  What a fuzzer trips over stays in build/fuzz/crashes/NAME-*: build/fuzz/fuzz_NAME FILE shows it again.
+# Called with a name behind the build folder, it is that fuzzer's run.
 cd "$(dirname "$0")/.." || exit 1
-build=${1%/asan}
-[ "$1" = "$build" ] || : "${FUZZ_SECONDS:=30}"
-[ -n "${FUZZ_SECONDS-}" ] || { echo "skipped: fuzzing is in the half with sanitizers (make asan), and make fuzz"; exit 0; }
-command -v clang >/dev/null || { echo "skipped: no clang to build fuzzers with"; exit 0; }
-MAKEFLAGS='' make --no-print-directory -j2 BUILD="$build" fuzzers || exit 1
-
-material=../shared/material seeds=tests/fuzz/seeds
-to=$(mktemp -d)
-trap 'rm -rf "$to" /dev/shm/tokmill-fuzz-*' EXIT
-mkdir -p "$build/fuzz/crashes"
-# Words that readers compare with: a fuzzer would need long to find them.
-grep -oh '"[A-Za-z_][A-Za-z_0-9]*"' src/data/*.c src/model/config.c | sort -u >"$to/words"
+build=${1%/asan} material=../shared/material
 
 # The public files that are small enough to be seeds of $1.
 more_seeds() {
@@ -31,45 +21,34 @@ more_seeds() {
 }
 
 fuzz() {
-    name=$1
-    mkdir "$to/$name"
-    if [ -n "${FUZZ_LEARN-}" ]; then
-        corpus=$build/fuzz/corpus/$name seed=0
-        mkdir -p "$corpus"
-    else
-        corpus=$to/$name.corpus seed=1
-        mkdir "$corpus"
-    fi
-    more_seeds "$name" | while read -r f; do
-        [ "$(wc -c <"$f")" -gt 16384 ] || cp "$f" "$to/$name/$(echo "$f" | tr / _)"
+    log=$to/$1.log corpus=$to/$1.corpus seed=1 failed=
+    [ -z "${FUZZ_LEARN-}" ] || corpus=$build/fuzz/corpus/$1 seed=0
+    mkdir -p "$to/$1" "$corpus"
+    more_seeds "$1" | while read -r f; do
+        [ "$(wc -c <"$f")" -gt 16384 ] || cp "$f" "$to/$1/$(echo "$f" | tr / _)"
     done
-    ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1 "$build/fuzz/fuzz_$name" -seed=$seed -max_total_time="$FUZZ_SECONDS" -timeout=20 -rss_limit_mb=2048 \
-        -max_len=4096 -dict="$to/words" -artifact_prefix="$build/fuzz/crashes/$name-" -print_final_stats=1 \
-        "$corpus" $seeds/"$name" "$to/$name" >"$to/$name.log" 2>&1 || touch "$to/failed"
-    if grep -q '^SUMMARY\|^==.*ERROR' "$to/$name.log"; then
-        tail -60 "$to/$name.log"
-    fi
-    echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$to/$name.log") runs, $(find "$corpus" -type f | wc -l) inputs kept"
+    "$build/fuzz/fuzz_$1" -seed=$seed -max_total_time="$FUZZ_SECONDS" -timeout=20 -rss_limit_mb=2048 -max_len=4096 -dict="$to/words" \
+        -artifact_prefix="$build/fuzz/crashes/$1-" -print_final_stats=1 "$corpus" "tests/fuzz/seeds/$1" "$to/$1" >"$log" 2>&1 || failed=1
+    echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs, $(find "$corpus" -type f | wc -l) inputs kept"
+    [ -z "$failed" ] || { grep -v '^#' "$log" | tail -40; exit 1; }
 }
 
-lane() {
-    for name in "$@"; do
-        fuzz "$name"
-    done
-}
-
-set --
+if [ $# = 2 ]; then
+    fuzz "$2"
+    exit
+fi
+[ "$1" = "$build" ] || : "${FUZZ_SECONDS:=30}"
+[ -n "${FUZZ_SECONDS-}" ] || { echo "skipped: fuzzing is in the half with sanitizers (make asan), and make fuzz"; exit 0; }
+command -v clang >/dev/null || { echo "skipped: no clang to build fuzzers with"; exit 0; }
+MAKEFLAGS='' make --no-print-directory -j2 BUILD="$build" fuzzers || exit 1
+to=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)      # in memory: fuzzers write files all the time
+trap 'rm -rf "$to"' EXIT
+export to FUZZ_SECONDS TMPDIR="$to" ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1
+mkdir -p "$build/fuzz/crashes"
+# Words that readers compare with: a fuzzer would need long to find them.
+grep -oh '"[A-Za-z_][A-Za-z_0-9]*"' src/data/*.c src/model/config.c | sort -u >"$to/words"
 for f in tests/fuzz/fuzz_*.c; do
-    name=$(basename "$f" .c)
-    name=${name#fuzz_}
-    case " ${FUZZ_ONLY-$name} " in *" $name "*) set -- "$@" "$name" ;; esac
-done
-half=$(($# / 2)) first=''
-while [ $# -gt $half ]; do
-    first="$first $1"
-    shift
-done
-lane $first &
-lane "$@"
-wait
-[ ! -e "$to/failed" ]
+    name=${f#tests/fuzz/fuzz_}
+    name=${name%.c}
+    case " ${FUZZ_ONLY-$name} " in *" $name "*) echo "$name" ;; esac
+done | xargs -P3 -n1 tests/test_fuzz.sh "$build"

@@ -42,13 +42,16 @@ static inline const char *fuzz_file(const void *data, size_t size)
     return path;
 }
 
-/* The path of a file in a folder of our own, in memory; the last four stay. */
+/* The path of a file in a folder of our own within $TMPDIR, or in memory; the last four stay. */
 static inline const char *fuzz_path(const char *name)
 {
-    static char folder[] = "/dev/shm/tokmill-fuzz-XXXXXX", paths[4][64];
+    static char folder[128], paths[4][192];
     static int next;
-    if (folder[sizeof folder - 2] == 'X')
+    if (!folder[0]) {
+        const char *tmp = getenv("TMPDIR");
+        snprintf(folder, sizeof folder, "%s/fuzz-XXXXXX", tmp ? tmp : "/dev/shm");
         CHECK(mkdtemp(folder));
+    }
     char *path = paths[next++ % 4];
     snprintf(path, sizeof paths[0], "%s%s%s", folder, *name ? "/" : "", name);
     return path;
@@ -70,6 +73,26 @@ static inline struct part fuzz_part(const uint8_t **data, size_t *size)
     *data += used;
     *size -= used;
     return p;
+}
+
+/* A safetensors file. */
+static inline void fuzz_write_framed(const char *name, struct part header, const void *data, size_t size)
+{
+    struct buf b = {0};
+    for (int i = 0; i < 8; i++)
+        buf_putc(&b, (char)((uint64_t)header.len >> 8 * i));
+    buf_put(&b, header.at, header.len);
+    buf_put(&b, data, size);
+    fuzz_write(name, b.data, b.len);
+    buf_free(&b);
+}
+
+/* Reads all n bytes, so that it shows if they are not there. */
+static inline void fuzz_touch(const void *p, size_t n)
+{
+    const volatile unsigned char *bytes = p;
+    for (size_t i = 0; i < n; i++)
+        (void)bytes[i];
 }
 
 /* What has failed must say why. */

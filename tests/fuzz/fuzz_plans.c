@@ -16,7 +16,7 @@ static void put_file(const uint8_t *data, size_t size)
     buf_put(&b, data, size % 2 ? h.n * sizeof(struct record) : size);
     checksum sum = hash_bytes(b.data, b.len, 0);
     buf_put(&b, &sum, sizeof sum);
-    char path[128];
+    char path[256];
     CHECK(file_path(path, sizeof path, &origin) == 0);
     fuzz_write(path + strlen(fuzz_path("")) + 1, b.data, b.len);
     buf_free(&b);

@@ -6,17 +6,6 @@
 
 #include "data/tensors.h"
 
-static void put_framed(const char *name, struct part header, const uint8_t *data, size_t size)
-{
-    struct buf b = {0};
-    for (int i = 0; i < 8; i++)
-        buf_putc(&b, (char)((uint64_t)header.len >> 8 * i));
-    buf_put(&b, header.at, header.len);
-    buf_put(&b, data, size);
-    fuzz_write(name, b.data, b.len);
-    buf_free(&b);
-}
-
 static struct tensors *open_any(const uint8_t *data, size_t size)
 {
     char kind = size ? (char)data[0] : '0';
@@ -24,25 +13,23 @@ static struct tensors *open_any(const uint8_t *data, size_t size)
     size -= size > 0;
     if (kind == '1') {
         struct part header = fuzz_part(&data, &size);
-        put_framed("one", header, data, size);
+        fuzz_write_framed("one", header, data, size);
         return tensors_open(fuzz_path("one"));
     }
     if (kind != '2')
         return tensors_open(fuzz_file(data, size));
     struct part index = fuzz_part(&data, &size), a = fuzz_part(&data, &size), b = fuzz_part(&data, &size);
     fuzz_write("model.safetensors.index.json", index.at, index.len);
-    put_framed("a", a, data, size);
-    put_framed("b", b, data, size);
+    fuzz_write_framed("a", a, data, size);
+    fuzz_write_framed("b", b, data, size);
     return tensors_open(fuzz_path(""));
 }
 
 static void check_tensor(struct tensors *t, const struct tensor_info *info)
 {
-    volatile unsigned char sum = 0;
     uint64_t size = info->is_float ? dtype_size(info->dtype) : 0;
     char shape[64];
-    for (size_t i = 0; i < info->size; i++)
-        sum ^= ((const unsigned char *)info->data)[i];
+    fuzz_touch(info->data, info->size);
     for (int d = 0; d < info->n_dim; d++)
         size *= info->dim[d];
     CHECK(info->n_dim >= 0 && info->n_dim <= TENSOR_MAX_DIM && (!info->is_float || size == info->size));
