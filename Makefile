@@ -92,6 +92,12 @@ $(BUILD)/libtokmill.a: $(LIB)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS) -lcmocka
 
+# The product whose model takes longer, for test_gate.sh.
+SLOW := $(BUILD)/tests/tokmill_slow
+test: $(SLOW)
+$(SLOW): $(BUILD)/tests/slow.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
+
 # ONLY='NAME...' runs some of the tests: test_pool, test_cuda_asan, test_default.sh, cli_usage ...
 test: $(BIN) $(TESTS)
 	@PROGRAMS='$(sort $(notdir $(TESTS)))' tests/run.sh $(BUILD) $(ONLY)
@@ -104,7 +110,7 @@ asan:
 	$(MAKE) $(CHECKED) BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer' test
 tsan:
 	@$(MAKE) $(CHECKED) BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' ONLY='$(THREADED)' test
-THREADED := test_pool test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
+THREADED := test_pool test_pace test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
 
 # Bytes of strangers: a fuzzer for each reader (tests/fuzz/, needs clang), FUZZ_SECONDS each, three at a time.  What they find is kept
 # in build/fuzz/crashes/, what they learn in build/fuzz/corpus/.  The suite runs them briefly, in its half with sanitizers.
@@ -151,4 +157,4 @@ install: $(BIN)
 clean:
 	@rm -rf $(BUILD)
 
--include $(OBJ:.o=.d) $(TESTS:=.d) $(wildcard $(BUILD)/tests/fuzz/*.d)
+-include $(OBJ:.o=.d) $(TESTS:=.d) $(SLOW:tokmill_slow=slow.d) $(wildcard $(BUILD)/tests/fuzz/*.d)

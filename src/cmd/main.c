@@ -18,6 +18,9 @@ const struct command commands[] = {
      "BASE and each NEW: a result folder, a summary.csv, rows of answers (.jsonl, .jsonl.zst, .jsonl.gz), or several of them with commas between. "
      "Repeated runs (at least 4 a side) are judged metric by metric with Mann-Whitney's test at 0.05 and a limit; answers are joined by id. "
      "Exit status: 0 pass, 1 a regression, 2 could not compare, 3 too few repetitions."},
+    {"report", "RESULTS...", "show results folders as a page with charts", report_options, cmd_report,
+     "Writes one self-contained HTML file of inline SVG without scripts, or Markdown: the runs, throughput against latency, distributions, stages, "
+     "batch over time, roofline, and the change against a baseline."},
     {"inspect", "MODEL", "show what is in a model and what it needs", inspect_options, cmd_inspect,
      "Prints family, shapes, parameters, bytes of weights and KV, and the memory that a number of sequences needs."},
     {"make-model", "OUT", "write a model of a real shape with random weights", make_model_options, cmd_make_model,

@@ -262,11 +262,13 @@ static double tpot_of(const struct answer *a)
     return gaps > 0 ? time / gaps : (double)NAN;
 }
 
-/* The line asked for exactly max_tokens tokens, and got another number. */
+/* The line asked for exactly max_tokens tokens, and got another number, or none. */
 static bool drifted(const struct answer *a)
 {
     const struct sampling *w = &a->request->sampling;
     bool exact = w->ignore_eos && w->own_max_tokens && !w->n_stop && !w->n_stop_id;
+    if (exact && a->request->error)
+        return true;
     for (uint32_t i = 0; exact && i < a->n_output; i++)
         if (a->outputs[i].n_generated != (uint32_t)w->max_tokens)
             return true;
@@ -294,13 +296,16 @@ static void count_answer(struct meter *m, const struct answer *a, struct request
     m->preemptions += row->preemptions;
     m->first_arrival_ns = a->arrival_ns < m->first_arrival_ns ? a->arrival_ns : m->first_arrival_ns;
     m->last_token_ns = answer_last_ns(a) > m->last_token_ns ? answer_last_ns(a) : m->last_token_ns;
+    if (a->arrival_ns >= m->last_arrival_ns) {
+        m->last_arrival_ns = a->arrival_ns;
+        m->last_arrival_done_ns = answer_last_ns(a);
+    }
     series_add(&m->queue_ms, row->queue_ms);
     series_add(&m->ttft_ms, row->ttft_ms);
     series_add(&m->e2el_ms, row->e2el_ms);
     if (isfinite(row->tpot_ms))
         series_add(&m->tpot_ms, row->tpot_ms);
     m->good += row->ttft_ms <= m->slo.ttft_ms && !(row->tpot_ms > m->slo.tpot_ms) && row->e2el_ms <= m->slo.e2el_ms;
-    m->drifted += drifted(a);
 }
 
 void meter_answer(struct meter *m, const struct answer *a, int match)
@@ -312,6 +317,7 @@ void meter_answer(struct meter *m, const struct answer *a, int match)
     m->rows_out++;
     m->done += !r->error;
     m->failed += r->error != NULL;
+    m->drifted += drifted(a);
     m->scored += match >= 0;
     m->matched += match > 0;
     if (!r->error)

@@ -211,10 +211,10 @@ static void make_split(struct summary *s)
 }
 
 /* One more of a list with semicolons. */
-static void list_add(char text[512], const char *word)
+static void list_add(char text[MOST_SUMMARY_TEXT], const char *word)
 {
     size_t len = strlen(text);
-    snprintf(text + len, 512 - len, "%s%s", len ? "; " : "", word);
+    snprintf(text + len, MOST_SUMMARY_TEXT - len, "%s%s", len ? "; " : "", word);
 }
 
 static void make_throttle(struct summary *s)
@@ -242,7 +242,7 @@ static void make_validity(struct summary *s, const struct meter *m)
     add_rule(s, s->facts.unshared && s->cached_tokens, "cache contamination (prompt tokens were cached, and no two prompts begin alike)");
     add_rule(s, s->facts.async && m->device_s < 0.9 * host_s, "host-bound (the device was idle over 10 % of the time)");
     add_rule(s, s->drifted, "output length drift (drifted)");
-    add_rule(s, s->facts.n_late * 100 > s->lines, "arrivals late (over 1 % came more than 10 ms after their time)");
+    add_rule(s, s->facts.n_late * 20 > s->lines, "arrivals late (over 5 % came more than 10 ms after their time)");
     add_rule(s, s->wall_s < 10, "too short (wall_s under 10)");
     add_rule(s, s->done < 44, "too few requests (p90 needs 44)");
     add_rule(s, s->recomputed_tokens * 10 > s->total_tokens, "preemption thrash (recomputed over 10 % of total tokens)");
