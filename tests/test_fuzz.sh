@@ -27,7 +27,7 @@ fuzz() {
     more_seeds "$1" | while read -r f; do
         [ "$(wc -c <"$f")" -gt 16384 ] || cp "$f" "$to/$1/$(echo "$f" | tr / _)"
     done
-    "$build/fuzz/fuzz_$1" -seed=$seed -max_total_time="$FUZZ_SECONDS" -timeout=100 -report_slow_units=100 -rss_limit_mb=2048 -max_len=4096 -dict="$to/words" \
+    "$build/fuzz/fuzz_$1" -seed=$seed -max_total_time="$FUZZ_SECONDS" -timeout=300 -report_slow_units=300 -rss_limit_mb=2048 -max_len=4096 -dict="$to/words" \
         -artifact_prefix="$build/fuzz/crashes/$1-" -print_final_stats=1 "$corpus" "tests/fuzz/seeds/$1" "$to/$1" >"$log" 2>&1 || failed=1
     echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs, $(find "$corpus" -type f | wc -l) inputs kept"
     [ -z "$failed" ] || { grep -v '^#' "$log" | tail -40; exit 1; }
