@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 failing() {
     number=$1 rows=$2
     shift 2
-    timeout 60 env FAIL_AT="$number" LD_PRELOAD="$build/tests/fail_alloc.so" "$build/tokmill" run -q -m datasets/default --limit 2 --results none \
+    timeout 300 env FAIL_AT="$number" LD_PRELOAD="$build/tests/fail_alloc.so" "$build/tokmill" run -q -m datasets/default --limit 2 --results none \
         --max-seqs 2 --max-step-tokens 64 --kv-blocks 32 "$@" -o "$rows" datasets/default.jsonl.zst
 }
 
@@ -25,7 +25,8 @@ one() {
     case $status in
     0) [ ! -s "$rows.odd" ] && [ "$(wc -l <"$rows")" = 2 ] && good=yes ;;
     2) [ ! -s "$rows.odd" ] && head -n 1 "$rows.err" | grep -q '^tokmill: .*\(out of memory\|Cannot allocate memory\|cannot start\)' && good=yes ;;
-    1) [ "$(grep -c '^libgomp: Out of memory' "$rows.err")" = 1 ] && [ ! -s "$rows" ] && good=yes ;;    # OpenMP, which oneDNN brings along, exits itself
+    # OpenMP, which oneDNN brings along, exits itself
+    1) [ "$(grep -c '^libgomp: Out of memory' "$rows.err")" = 1 ] && [ ! -s "$rows" ] && good=yes ;;
     esac
     [ $good = yes ] || { echo "allocation $1 ($options): status $status, $(cat "$rows.err")"; cat "$rows.odd"; }
     echo $status >>"$to/statuses"
