@@ -221,7 +221,7 @@ static void test_decoders_that_grow(void **state)
         { "{\"type\":\"BPEDecoder\"}", 64 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (int n = 1; n <= 65; n++) {
+        for (int n = cases[i].most; n <= cases[i].most + 1; n++) {
             struct buf b = {0};
             buf_puts(&b, "{" MODEL("") ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[");
             for (int k = 0; k < n; k++)
