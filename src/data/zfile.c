@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -58,6 +59,11 @@ static int broken(struct zreader *r, const char *what)
 {
     err_set("%s is broken at byte %llu: %s", r->path, (unsigned long long)zreader_bytes_in(r), what);
     return keep_error(r);
+}
+
+static void no_room(const struct zreader *r)
+{
+    die("out of memory: no room to decompress %s", r->path);
 }
 
 /* read(2) into p; returns its bytes (0: end of file) or -1. */
@@ -118,6 +124,8 @@ static int fill_zstd(struct zreader *r)
         ZSTD_inBuffer in = { r->in + r->in_at, have < r->hint ? have : r->hint, 0 };
         ZSTD_outBuffer out = { r->out + r->end, r->cap - r->end, 0 };
         size_t hint = ZSTD_decompressStream(r->zstd, &out, &in);
+        if (ZSTD_getErrorCode(hint) == ZSTD_error_memory_allocation)
+            no_room(r);
         if (ZSTD_isError(hint))
             return broken(r, ZSTD_getErrorName(hint));
         r->in_at += in.pos;
@@ -146,6 +154,8 @@ static int inflate_some(struct zreader *r)
     z->next_out = (unsigned char *)r->out + r->end;
     z->avail_out = (uInt)(r->cap - r->end < UINT32_MAX ? r->cap - r->end : UINT32_MAX);
     int rc = inflate(z, Z_NO_FLUSH);
+    if (rc == Z_MEM_ERROR)
+        no_room(r);
     r->in_at = r->in_len - z->avail_in;
     r->end = (size_t)((char *)z->next_out - r->out);
     r->in_frame = rc != Z_STREAM_END;
@@ -198,12 +208,12 @@ static int tell_format(struct zreader *r)
         r->fill = fill_zstd;
         r->zstd = ZSTD_createDCtx();
         if (!r->zstd)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
         r->hint = r->first_hint = ZSTD_initDStream(r->zstd);
     } else if (has_magic(r, (const unsigned char[]){ 0x1f, 0x8b }, 2)) {
         r->fill = fill_gzip;
         if (inflateInit2(&r->gzip, GZIP_BITS) != Z_OK)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
     }
     return 0;
 }
