@@ -35,6 +35,12 @@ static void fail(struct pipeline *p)
     *p->stop = true;
 }
 
+static void fail_reading(struct pipeline *p)
+{
+    p->misread = !p->failed;
+    fail(p);
+}
+
 /* ---- the reader ---- */
 
 struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, serial; };
@@ -115,7 +121,7 @@ static bool is_over(struct reading *rd, struct request *r, const char *line, siz
     if (!*open) {
         err_set("%s:%llu: the line is not what it was when its row was made; give the corpus as it was, or delete the journal to begin anew", r->file,
                 (unsigned long long)r->line);
-        fail(p);
+        fail_reading(p);
     }
     request_free(r);
     return true;
@@ -190,7 +196,7 @@ static void read_workload(struct reading *rd)
             open = hand_over(rd, request_of_ids(&p->requests, rd->index++, w.prompt_ids, w.n_prompt, w.n_output, w.arrival_s));
     }
     if (rc < 0)
-        fail(p);
+        fail_reading(p);
     free(w.prompt_ids);
 }
 
@@ -301,6 +307,8 @@ static void *write_thread(void *arg)
     struct tok_state *tok = tok_state_open(p->tokenizer);
     struct row row = {0};
     int64_t due = INT64_MAX;            /* when the rows since the last flush must be on disk */
+    if (p->journal)
+        flush_rows(p);                  /* what was cut off is told before anything is added */
     while (!queue_done(p->out)) {
         struct answer *a = queue_take_until(p->out, due);
         if (a) {

@@ -37,7 +37,8 @@ struct pipeline {
     /* between the threads */
     struct queue *in, *out;                /* struct answer */
     pthread_t reader, writer;
-    atomic_bool failed;                    /* the writer could not write, or the workload is bad: the run must end */
+    atomic_bool failed;                    /* the writer could not write, or what is read is bad: the run must end */
+    atomic_bool misread;                   /* failed, and it was what is read: that does not pass by itself */
     char error[512];
     pthread_mutex_t lock; pthread_cond_t moved;
     uint64_t next_row;                     /* ordered: the serial to write next, under lock */

@@ -16,7 +16,7 @@
 
 /* Options that say where and how fast, not what: the others are facts. */
 static const char *const passing[] = {
-    "output", "errors", "results", "resume", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
+    "output", "results", "resume", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
     "price", "csv-dialect", "quiet", "log-level", "device", "model",
 };
 
@@ -210,10 +210,10 @@ static int account(struct pipeline *p, const char *output)
 
 int resume_close(struct pipeline *p, const char *output, bool interrupted)
 {
-    if (!p->journal)
+    if (!p->journal || interrupted)            /* interrupted: the reader may still look into it */
         return 0;
-    int rc = interrupted ? 0 : account(p, output);
-    if (interrupted || rc)
+    int rc = account(p, output);
+    if (rc)
         journal_close(p->journal);
     else
         rc = journal_end_run(p->journal);

@@ -150,6 +150,15 @@ static void last_words(void *arg)
                   r->opts.output, (unsigned long long)(r->meter.lines + r->pipe.n_resumed), next);
 }
 
+/* Not all rows could be written.  What is safe on disk stays; when there is room again the same command does the rest. */
+static int give_up(const struct run *r)
+{
+    if (!r->pipe.journal || r->pipe.misread)
+        die("%s", err_text());
+    log_error("%s; the rows that are safe on disk stay, and the same command goes on", err_text());
+    return EXIT_AGAIN;
+}
+
 /* Closes the outputs, then tells what happened.  Returns the exit status. */
 static int report(struct run *r)
 {
@@ -157,8 +166,9 @@ static int report(struct run *r)
     int rc = close_outputs(r);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
-    rc = resume_close(&r->pipe, r->opts.output, rc || stop_asked) || rc ? -1 : 0;
     if (rc)
+        return give_up(r);
+    if (resume_close(&r->pipe, r->opts.output, stop_asked))
         die("%s", err_text());
     struct run_facts facts = session_facts(&r->session, &r->meter, r->folder[0]);  /* the peaks stand in the result files alone */
     facts.corpus = r->corpora[0];

@@ -7,9 +7,9 @@ wait $!; echo "status $?"
 [ "$(wc -l <out.jsonl)" -ge 2 ] && echo 'rows kept'
 jq -e . out.jsonl >/dev/null && echo 'rows whole'
 jq -r .validity_rules r/summary.json | grep -o interrupted
-# rows that wait for their turn are written too
+# rows that wait for their turn are written too where no journal says what is left to do
 (head -500 p.jsonl; head -3 p.jsonl | sed 's/}$//') >bad.jsonl
-tokmill run -q --log-level error --results none --ordered --max-seqs 2 -m "$root/datasets/default" -o out.jsonl bad.jsonl &
+tokmill run -q --log-level error --results none --ordered --max-seqs 2 -m "$root/datasets/default" bad.jsonl >out.jsonl &
 sleep 2
 kill -INT $!
 wait $!; echo "status $?"
