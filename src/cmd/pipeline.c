@@ -35,9 +35,9 @@ static void fail(struct pipeline *p)
     *p->stop = true;
 }
 
-static void fail_reading(struct pipeline *p)
+static void fail_for_good(struct pipeline *p)
 {
-    p->misread = !p->failed;
+    p->lasting = !p->failed;
     fail(p);
 }
 
@@ -121,7 +121,7 @@ static bool is_over(struct reading *rd, struct request *r, const char *line, siz
     if (!*open) {
         err_set("%s:%llu: the line is not what it was when its row was made; give the corpus as it was, or delete the journal to begin anew", r->file,
                 (unsigned long long)r->line);
-        fail_reading(p);
+        fail_for_good(p);
     }
     request_free(r);
     return true;
@@ -147,7 +147,7 @@ static bool take_line(struct reading *rd, const char *file, uint64_t line_number
 }
 
 /* The rest of a broken file is one failed row: it says from where on. */
-static bool take_broken(struct reading *rd, const char *file, uint64_t line_number)
+static void take_broken(struct reading *rd, const char *file, uint64_t line_number)
 {
     char why[512];
     snprintf(why, sizeof why, "%s", err_text());
@@ -156,14 +156,26 @@ static bool take_broken(struct reading *rd, const char *file, uint64_t line_numb
     request_fail(r, "%s; the rest of the file was not read", why);
     bool open;
     log_error("%s", r->error);
-    return is_over(rd, r, "", 0, &open) ? open : hand_over(rd, r);
+    if (!is_over(rd, r, "", 0, &open))
+        hand_over(rd, r);
+}
+
+/* An error of opening (z NULL; it could be opened when the run began) or of reading may pass: where the same command goes on,
+ * it is no row, but the end of this run. */
+static bool take_end(struct reading *rd, const struct zreader *z, const char *file, uint64_t line_number)
+{
+    if (rd->p->journal && (!z || zreader_may_pass(z)))
+        fail(rd->p);
+    else
+        take_broken(rd, file, line_number);
+    return false;
 }
 
 static bool read_corpus(struct reading *rd, const char *file)
 {
     struct zreader *z = zreader_open(file);
     if (!z)
-        return take_broken(rd, file, 1);
+        return take_end(rd, NULL, file, 1);
     uint64_t line_number = 0;
     bool open = true;
     while (open && (!rd->p->limit || rd->index < (uint64_t)rd->p->limit)) {
@@ -175,9 +187,7 @@ static bool read_corpus(struct reading *rd, const char *file)
         if (rc == 0)
             break;
         line_number++;
-        open = rc > 0 ? take_line(rd, file, line_number, line, len) : take_broken(rd, file, line_number) && false;
-        if (rc < 0)
-            break;
+        open = rc > 0 ? take_line(rd, file, line_number, line, len) : take_end(rd, z, file, line_number);
     }
     zreader_close(z);
     return open;
@@ -196,7 +206,7 @@ static void read_workload(struct reading *rd)
             open = hand_over(rd, request_of_ids(&p->requests, rd->index++, w.prompt_ids, w.n_prompt, w.n_output, w.arrival_s));
     }
     if (rc < 0)
-        fail_reading(p);
+        fail_for_good(p);
     free(w.prompt_ids);
 }
 
@@ -206,7 +216,7 @@ static void *read_thread(void *arg)
     struct reading rd = { .p = p, .clock = p->meter->clock[THREAD_READER], .tok = tok_state_open(p->tokenizer) };
     if (p->workload)
         read_workload(&rd);
-    for (int i = 0; i < p->n_corpus && !p->workload; i++)
+    for (int i = 0; i < p->n_corpus && !p->workload && !p->failed; i++)
         if (!read_corpus(&rd, p->corpora[i]) && queue_done(p->in))
             break;
     queue_close(p->in);
