@@ -103,6 +103,12 @@ test: $(SLOW)
 $(SLOW): $(BUILD)/tests/slow.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
 
+# The program that test_crash.sh kills at a call of its choice.
+CRASH_WRAP := write pwrite fsync fdatasync ftruncate unlink read clock_gettime
+$(BUILD)/tests/tokmill_crash: $(BUILD)/tests/crash.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDLIBS)
+test: $(BUILD)/tests/tokmill_crash
+
 # ONLY='NAME...' runs some of the tests: test_pool, test_cuda_asan, test_default.sh, cli_usage ...
 test: $(BIN) $(TESTS)
 	@PROGRAMS='$(sort $(notdir $(TESTS)))' tests/run.sh $(BUILD) $(ONLY)

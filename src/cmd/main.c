@@ -11,6 +11,9 @@ const struct command commands[] = {
     {"run", "CORPUS...", "answer every prompt of a corpus and measure it", run_options, cmd_run,
      "Reads JSON lines (plain, .zst, .gz or - for standard input), runs them through the model as one continuous batch, and writes one row a line. "
      "Result files (summary, stages, requests, steps) go to a folder of their own."},
+    {"verify", "OUT CORPUS...", "check that every line has exactly one row", verify_options, cmd_verify,
+     "OUT: the rows of a run over the corpora, finished or not.  Names lines that have no row or several, and rows that are of no line; with --sample some lines are "
+     "run again, and their tokens compared.  Exit status: 0 all is well, 1 it is not, 2 something could not be read."},
     {"bench", "[CORPUS...]", "measure a workload: all at once, at a rate, in sweeps", bench_options, cmd_bench,
      "Runs synthetic requests, a trace or corpora through the model under a scenario, once or in repetitions, over a sweep or in search of the highest rate that keeps an SLO, "
      "and says of each run whether it is valid.  Result files go to a folder; the same command with the same folder goes on where it was interrupted."},

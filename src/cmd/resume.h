@@ -19,8 +19,8 @@ bool resume_is_whole(const char *output);
  * anew; errors as they were left only if they are of all runs together (pipeline.keeps_errors).  What is wrong ends the program. */
 void resume_open(struct pipeline *p, const struct resume_facts *f, const char *output, const char *errors);
 
-/* After the outputs are closed: the accounts of all runs together, worked out from the files.  When all lines have their row the
- * journal ends.  0, or -1: something is amiss, err_text(). */
+/* After the outputs are closed: the accounts of all runs together, worked out from the files (pipeline.n_failed, too).  When all
+ * lines have their row the journal ends.  0, or -1: err_text(); pipeline.lasting: they do not close. */
 int resume_close(struct pipeline *p, const char *output, bool interrupted);
 
 #endif

@@ -33,6 +33,7 @@ struct zreader {
     uint64_t skipped;                   /* bytes of an over-long line that were dropped */
     bool ended;
     char *error;                        /* not NULL: broken, and why */
+    bool unread;                        /* it is that read(2) failed */
     ZSTD_DCtx *zstd; size_t first_hint, hint;
     z_stream gzip;
     bool in_frame;                      /* inside a zstd frame or a gzip member */
@@ -41,6 +42,11 @@ struct zreader {
 uint64_t zreader_bytes_in(const struct zreader *r)
 {
     return r->n_read - (r->in_len - r->in_at);
+}
+
+bool zreader_may_pass(const struct zreader *r)
+{
+    return r->unread;
 }
 
 int64_t zreader_size(const struct zreader *r)
@@ -75,6 +81,7 @@ static ssize_t read_some(struct zreader *r, char *p, size_t n)
     while (got < 0 && errno == EINTR);
     if (got < 0) {
         err_set("cannot read %s at byte %llu: %s", r->path, (unsigned long long)r->n_read, strerror(errno));
+        r->unread = true;
         return keep_error(r);
     }
     r->in_end = got == 0;
