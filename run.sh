@@ -18,16 +18,16 @@ task() {
         case "$*" in *--shard*) ;; *) set -- "$@" --shard auto ;; esac
     fi
     build/tokmill "$@" &
-    child=$! status=0
-    trap 'kill -TERM $child' USR1       # its time is nearly over
-    trap : TERM                         # Slurm ends it, and has told the child, too
+    child=$! status=0 ended=''
+    trap 'ended=yes' TERM               # cancelled, or queued again by somebody else; Slurm tells the child, too
+    trap 'kill -TERM $child; trap : TERM' USR1          # its time is nearly over
     wait $child || status=$?
     while kill -0 $child 2>/dev/null; do        # it was the signal that ended the wait
         status=0
         wait $child || status=$?
     done
     trap - USR1 TERM
-    if [ $status = 75 ] || { [ $status -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 5 ]; }; then
+    if [ -z "$ended" ] && { [ $status = 75 ] || { [ $status -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 5 ]; }; }; then
         echo "run.sh: status $status: it is queued again" >&2
         scontrol requeue "$SLURM_JOB_ID" && sleep 60    # which Slurm ends
     fi
@@ -37,7 +37,7 @@ task() {
 # Slurm runs a copy of this script, which is far from the rest
 cd "$(dirname "$0")"
 if [ -n "$SLURM_JOB_ID" ] && [ ! -f src/FLOORS ]; then
-    cd "$(dirname "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\(.*run\.sh\).*/\1/p')")"
+    cd "$(dirname "$(scontrol show job "$SLURM_JOB_ID" | sed -n '/^ *Command=/{s/^[^=]*=\(.*run\.sh\).*/\1/p;q}')")"
     task "$@"
 fi
 

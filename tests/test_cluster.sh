@@ -37,7 +37,7 @@ tree() { pgrep -f "^slurmstepd: \[$1\." | while read -r step; do echo "$step"; p
 restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
 
 tests/cluster.sh up "$to" || exit 1
-zstdcat datasets/default.jsonl.zst | jq -c '.ignore_eos = true | .max_tokens = 400 - .max_tokens' | head -1000 | zstd -q >"$to/p.jsonl.zst"
+zstdcat datasets/default.jsonl.zst | jq -c '.ignore_eos = true | .max_tokens = 300 - .max_tokens' | head -400 | zstd -q >"$to/p.jsonl.zst"
 array=$(sbatch --parsable --array=0-7 --requeue --output="$to/%a.log" run.sh run -m datasets/default --threads 1 --max-seqs 2 --no-prefix-cache \
     --results none --log-level info -o "$to/out.jsonl" "$to/p.jsonl.zst") || fail "sbatch"
 
@@ -59,12 +59,14 @@ build/tokmill merge --corpus "$to/p.jsonl.zst" "$to/merged.jsonl" "$to"/out.*-of
 build/tokmill run -q -m datasets/default --ordered --no-prefix-cache --results none -o "$to/whole.jsonl" "$to/p.jsonl.zst"
 cmp "$to/merged.jsonl" "$to/whole.jsonl" || fail "the shards are not the whole"
 
-# what cannot be mended is not tried again; what is cancelled stays so
+# what cannot be mended is not tried again; what is near the end of its time is; what is cancelled stays so
 bad=$(sbatch --parsable --requeue --output="$to/bad.log" run.sh run -m "$to/none" "$to/p.jsonl.zst")
 gone=$(sbatch --parsable --requeue --output="$to/gone.log" run.sh run -m datasets/default --results none --max-seqs 1 -o "$to/gone.jsonl" "$to/p.jsonl.zst")
-wait_until 20 test -s "$to/gone.jsonl" && scancel "$gone"
+went_on() { grep -q 'going on with' "$to/gone.log"; }
+wait_until 20 test -s "$to/gone.jsonl" && scancel --batch --signal=USR1 "$gone"
+wait_until 30 went_on && scancel "$gone"
 wait_until 30 none_left || fail "tasks are left: $(squeue -h)"
 scontrol show job "$bad" | grep -q 'JobState=FAILED' && [ "$(restarts "$bad")" = 0 ] || fail "status 2 was tried again"
-scontrol show job "$gone" | grep -q 'JobState=CANCELLED' && [ "$(restarts "$gone")" = 0 ] || fail "a cancelled job came back"
+scontrol show job "$gone" | grep -q 'JobState=CANCELLED' && [ "$(restarts "$gone")" = 1 ] || fail "stopped, gone on with and cancelled: $(scontrol show job "$gone" | grep -E 'JobState|Restarts')"
 failed=
 echo "array $array: shard $lost went on after its node was lost, shard $killed after it was killed; every line is there once"
