@@ -1,4 +1,4 @@
-# make [CUDA=no] | make test | make asan | make tsan | make fuzz | make bench | make gpu | make man | make install PREFIX= DESTDIR= | make clean
+# make [CUDA=no] | make test | make asan | make tsan | make fuzz | make bench | make test-cluster | make gpu | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 OPT     ?= -O2
 PREFIX  ?= /usr/local
@@ -39,7 +39,7 @@ LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out tests/test_cuda.c,$(wildcard tests/test_*.c)))
 BIN   := $(BUILD)/tokmill
 
-.PHONY: all test asan tsan fuzz fuzzers fuzz_programs bench gpu man install clean
+.PHONY: all test asan tsan fuzz fuzzers fuzz_programs bench test-cluster gpu man install clean
 .SECONDARY:
 all: $(BIN)
 
@@ -143,6 +143,12 @@ $(BUILD)/tests/fuzz/fuzz_plans.o: CFLAGS += -isystem tests/cudaemu/shim
 # Tokens a second on the Qwen3-0.6B shape, beside the machine's measured peaks.
 bench: $(BIN)
 	@tests/bench.sh $(BUILD)
+
+# Shards on a real Slurm of three nodes on this machine, installed first where it is missing (as root).  In `make test` if it is there.
+SLURM := slurmctld slurmd slurm-client munge
+test-cluster: $(BIN)
+	@dpkg-query -W $(SLURM) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(SLURM); } >/dev/null
+	@PROGRAMS= tests/run.sh $(BUILD) test_cluster.sh
 
 # On a machine with a GPU, in at most 9 minutes: the table of ops against its reference, the embedded default, and how fast all
 # of it is; results/gpu-DATE/.  test_cuda is the suite's, on the GPU instead of the emulation.

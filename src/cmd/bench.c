@@ -374,7 +374,7 @@ int cmd_bench(int argc, char **argv)
     parse_options(&r, argc, argv);
     if (r.opts.ceilings)
         return print_ceilings(&r.opts.session);
-    folder_choose(r.folder, sizeof r.folder, r.opts.results);
+    folder_choose(r.folder, sizeof r.folder, r.opts.results, NULL);
     if (r.folder[0])
         keep_command(&r, n_given, r.given);
     if (r.sides[0])

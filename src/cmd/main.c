@@ -14,6 +14,9 @@ const struct command commands[] = {
     {"verify", "OUT CORPUS...", "check that every line has exactly one row", verify_options, cmd_verify,
      "OUT: the rows of a run over the corpora, finished or not.  Names lines that have no row or several, and rows that are of no line; with --sample some lines are "
      "run again, and their tokens compared.  Exit status: 0 all is well, 1 it is not, 2 something could not be read."},
+    {"merge", "OUT SHARD...", "join the shards of a run and prove that every line is there once", merge_options, cmd_merge,
+     "Reads the rows that runs with --shard K/N wrote (their names say which part each is) and writes OUT in input order, once it is proved that every line has one row. "
+     "Exit status: 0 merged, 1 merged, and some rows are error rows, 2 something is missing or there twice, and nothing is written."},
     {"bench", "[CORPUS...]", "measure a workload: all at once, at a rate, in sweeps", bench_options, cmd_bench,
      "Runs synthetic requests, a trace or corpora through the model under a scenario, once or in repetitions, over a sweep or in search of the highest rate that keeps an SLO, "
      "and says of each run whether it is valid.  Result files go to a folder; the same command with the same folder goes on where it was interrupted."},

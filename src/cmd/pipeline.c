@@ -45,7 +45,7 @@ static void fail_for_good(struct pipeline *p)
 
 /* ---- the reader ---- */
 
-struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, serial; };
+struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, n_line, serial; };       /* n_line: not blank */
 
 /* A prompt that can never run is refused before its ids are copied, and the room that it took is given back. */
 static int encode_prompt(struct reading *rd, struct request *r)
@@ -144,6 +144,12 @@ static bool is_over(struct reading *rd, struct request *r, const char *line, siz
     return true;
 }
 
+/* Another shard's line, or not one to be taken alone.  It has been parsed all the same, like one that has its row. */
+static bool is_others(const struct pipeline *p, uint64_t nth, uint64_t index)
+{
+    return (p->shard.n && nth % p->shard.n != p->shard.k) || (p->only && !line_set_has(p->only, index));
+}
+
 static bool take_line(struct reading *rd, const char *file, uint64_t line_number, const char *line, size_t len)
 {
     uint64_t index = rd->index++;
@@ -152,7 +158,7 @@ static bool take_line(struct reading *rd, const char *file, uint64_t line_number
         return true;
     int64_t start = clock_ns();
     struct request *r = request_parse(&rd->p->requests, file, line_number, index, line, len);
-    if (rd->p->only && !line_set_has(rd->p->only, index)) {
+    if (is_others(rd->p, rd->n_line++, index)) {
         request_free(r);
         return true;
     }
@@ -179,7 +185,9 @@ static void take_broken(struct reading *rd, const char *file, uint64_t line_numb
     request_fail(r, "%s; the rest of the file was not read", why);
     bool open;
     log_error("%s", r->error);
-    if (!is_over(rd, r, "", 0, &open))
+    if (is_others(rd->p, rd->n_line++, r->index))
+        request_free(r);
+    else if (!is_over(rd, r, "", 0, &open))
         hand_over(rd, r);
 }
 

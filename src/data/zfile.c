@@ -1,9 +1,9 @@
-#define _POSIX_C_SOURCE 200809L     /* fsync, fstat */
+#define _POSIX_C_SOURCE 200809L     /* fsync, fstat, O_DIRECTORY */
 #include "data/zfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -554,5 +554,23 @@ int zwriter_close(struct zwriter *w)
     free(w->path);
     free(w->out);
     free(w);
+    return rc;
+}
+
+bool zfile_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int zfile_sync_folder(const char *path)
+{
+    char *copy = mem_dup(path, strlen(path));
+    const char *folder = dirname(copy);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) ? err_set("cannot sync the folder \"%s\": %s", folder, strerror(errno)) : 0;
+    if (fd >= 0)
+        close(fd);
+    free(copy);
     return rc;
 }

@@ -9,7 +9,8 @@ static const uint64_t sizes[JOURNAL_N_FILE] = { 1 << 20, 1 << 10 };
 
 static struct journal *open_it(void)
 {
-    struct journal *j = journal_open(fuzz_path("journal"), facts, 2, sizes);
+    bool busy;
+    struct journal *j = journal_open(fuzz_path("journal"), facts, 2, sizes, &busy);
     if (!j)
         fuzz_said_why();
     return j;
