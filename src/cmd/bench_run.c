@@ -123,8 +123,10 @@ static void run_load(struct bench *b, const struct load *l, struct pace *pace, u
 {
     struct session *s = &b->session;
     struct tok_state *tok = tok_state_open(s->tokenizer);
-    struct pipeline pipe = {
-        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .max_len = engine_max_len(s->engine), .tokenizer = s->tokenizer,
+    static struct pipeline pipe;       /* a reader that was left may still look at it */
+    pipe = (struct pipeline){
+        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .max_len = engine_max_len(s->engine),
+        .tokenizer = s->tokenizer,
         .workload = l->corpus ? NULL : open_workload(b, l, tok, seed), .pace = pace, .meter = &b->meter, .stop = &stop_asked,
         .requests = { .defaults = { .max_tokens = 256, .n = 1, .top_p = 1, .repetition_penalty = 1, .logprobs = -1, .seed = seed } },
         .style = { .model = s->model_name },
@@ -235,5 +237,6 @@ void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repe
     s->slo_kept = judge(b, l);
     if (folder && !stop_asked && (meter_flush(&b->meter) || bench_emit(s, &b->meter, l, folder) || results_write(s, folder)))
         die("%s", err_text());
-    meter_close(&b->meter);
+    if (!stop_asked)                   /* its clocks may still be the reader's */
+        meter_close(&b->meter);
 }
