@@ -1,6 +1,6 @@
 #!/bin/sh
 # Nothing lost: a run is killed, cut, stopped or left without room, anywhere, and the same command goes on.  In the end the rows are those of an
-# uninterrupted run, byte for byte, the accounts close, and the journal is gone.
+# uninterrupted run, byte for byte (sorted, where they are not --ordered), the accounts close, and the journal is gone.
 # CRASH_POINTS=N: so many kills by the clock (default 24); from 200 on each call is killed in all formats and tails are cut at each byte.  CRASH_SEED=N: other points.
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.." || exit 1
@@ -23,7 +23,7 @@ fail() {
 start() {
     out=$1
     shift
-    CRASH_AT=$at CRASH_TORN=$torn CRASH_READ=$bad_read "$program" run --results none --ordered --no-prefix-cache --max-seqs 8 -m "$root/datasets/default" \
+    CRASH_AT=$at CRASH_TORN=$torn CRASH_READ=$bad_read "$program" run --results none $ordered --no-prefix-cache --max-seqs 8 -m "$root/datasets/default" \
         --errors "$out.err" -o "$out" "$@" "$corpus" >log 2>&1 &
     pid=$!
 }
@@ -38,11 +38,17 @@ text() {
     case $1 in *.zst) zstdcat "$1" ;; *.gz) zcat "$1" ;; *) cat "$1" ;; esac
 }
 
+arrange() {
+    if [ "$ordered" ]; then cat; else sort; fi
+}
+
 # whole OUT: as the uninterrupted run
 whole() {
     [ "$status" = 1 ] || fail "$1: status $status"
-    text "$1" | cmp - rows || fail "$1: other rows"
-    cmp "$1.err" rows.err || fail "$1: other error rows"
+    arrange <rows >want
+    text "$1" | arrange | cmp - want || fail "$1: other rows"
+    arrange <rows.err >want
+    arrange <"$1.err" | cmp - want || fail "$1: other error rows"
     grep -q "lines $n_line = done $n_done + failed $n_failed, redone [0-9]*, lost 0, duplicated 0" log || fail "$1: the accounts"
     [ ! -e "$1.journal" ] || fail "$1: the journal is there"
     "$plain" verify "$1" corpus >log 2>&1 || fail "$1: verify"
@@ -73,19 +79,19 @@ said() {
     from=$(ms)
 }
 
-at='' torn='' bad_read='' corpus=corpus mounted='' from=$(ms)
+at='' torn='' bad_read='' ordered=--ordered corpus=corpus mounted='' from=$(ms)
 
-# ---- killed at each call that changes a file, one after the other, on the same output: so during the resumes, too ----
+# ---- killed at each call that changes a file, one after the other, on the same output: so during the resumes, too; with other steps each time ----
 
 at_each_call() {
     clear "$1"
     for at in $(seq 1000); do
-        go "$1"
+        go "$1" --max-seqs $((at % 7 + 1))
         [ $status = 137 ] || break
         n_kill=$((n_kill + 1))
         cp -f "$1" last.out && cp "$1.err" last.err && cp "$1.journal" last.journal        # as the last kill left it
     done 2>/dev/null
-    [ "$at" -gt 15 ] || fail "$1: only $at calls"
+    [ "$at" -gt 12 ] || fail "$1: only $at calls"
     whole "$1"
     at=''
 }
@@ -97,7 +103,11 @@ for torn in 0 1; do
         at_each_call "$torn.$name"
     done
 done
-torn=''
+torn='' ordered=''
+for name in jsonl.zst ${full:+jsonl jsonl.gz}; do
+    at_each_call "unordered.$name"
+done
+ordered=--ordered
 said "killed at $n_kill calls that change a file"
 
 # ---- power cuts: the tail of each file is gone from each byte on; all rows are there, and the journal is, in the state that is cut ----
@@ -115,9 +125,9 @@ cut_tail() {
 }
 at_each_call cut.jsonl
 step=${full:+1}
-cut_tail out 700 "${step:-131}" ''
-cut_tail err 200 "${step:-67}" .err
-cut_tail journal 500 "${step:-83}" .journal
+cut_tail out 350 "${step:-67}" ''
+cut_tail err 150 "${step:-47}" .err
+cut_tail journal 250 "${step:-61}" .journal
 said "power cut at $n_cut bytes"
 
 # ---- killed by the clock: loading, computing, writing, finishing; every fourth is stopped and continued before ----

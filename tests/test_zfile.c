@@ -196,6 +196,42 @@ static void test_flushed_is_readable(void **state)
     }
 }
 
+/* Begun again behind each frame, with less text than was there, more, or none. */
+static void test_goes_on(void **state)
+{
+    (void)state;
+    static const char *const texts[] = { "", "x\n", "a longer line than all that was there before\n" };
+    for (size_t k = 0; k < N_NAME; k++)
+        for (size_t i = 0; i < 4 * 3; i++) {
+            const char *path = in_folder(names[k]), *text = texts[i % 3];
+            uint64_t ends[4] = { 0 }, size;
+            struct buf all = {0}, want = {0};
+            struct stat st;
+            struct zwriter *w = zwriter_open(path);
+            for (size_t frame = 1; frame < 4; frame++) {
+                assert_int_equal(zwriter_put(w, "one\n", 4), 0);
+                assert_int_equal(zwriter_sync(w, &ends[frame]), 0);
+            }
+            assert_int_equal(zwriter_put(w, "torn", 4), 0);
+            assert_int_equal(zwriter_close(w), 0);
+            w = zwriter_open_at(path, ends[i / 3]);
+            assert_int_equal(zwriter_put(w, text, strlen(text)), 0);
+            assert_int_equal(zwriter_sync(w, &size), 0);
+            assert_int_equal(zwriter_close(w), 0);
+            assert_int_equal(read_lines(path, &all), 0);
+            for (size_t frame = 0; frame < i / 3; frame++)
+                buf_puts(&want, "one|");
+            buf_put(&want, text, text[0] ? strlen(text) - 1 : 0);
+            buf_puts(&want, text[0] ? "|" : "");
+            assert_int_equal(all.len, want.len);
+            assert_memory_equal(all.data ? all.data : "", want.data, want.len);
+            assert_int_equal(stat(path, &st), 0);
+            assert_true(size == (uint64_t)st.st_size || (i / 3 == 0 && !text[0]));      /* closed, no text at all is an empty frame */
+            buf_free(&all);
+            buf_free(&want);
+        }
+}
+
 static void test_skippable_frames(void **state)
 {
     (void)state;
@@ -435,7 +471,7 @@ static void test_golden_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_line_ends), cmocka_unit_test(test_long_lines), cmocka_unit_test(test_flushed_is_readable),
+        cmocka_unit_test(test_line_ends), cmocka_unit_test(test_long_lines), cmocka_unit_test(test_flushed_is_readable), cmocka_unit_test(test_goes_on),
         cmocka_unit_test(test_skippable_frames), cmocka_unit_test(test_gzip_padding), cmocka_unit_test(test_cut_files),
         cmocka_unit_test(test_changed_bytes), cmocka_unit_test(test_broken_late), cmocka_unit_test(test_overlong_line),
         cmocka_unit_test(test_pipe), cmocka_unit_test(test_messages), cmocka_unit_test(test_full_disk),
