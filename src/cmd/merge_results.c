@@ -56,14 +56,13 @@ static const struct column whole_columns[] = {
 
 static const char *cell(const struct csv *c, const char *name)
 {
-    size_t column = csv_column(c, name);
-    return column == CSV_NONE ? "" : c->rows[0][column];
+    return csv_text(c, csv_find(c, name));
 }
 
 static void add_texts(struct whole *w, const struct csv *c)
 {
     for (size_t i = 0; i < N_TEXT; i++) {
-        const char *text = cell(c, whole_columns[FIRST_TEXT + i].name);
+        const char *text = csv_text(c, csv_find(c, whole_columns[FIRST_TEXT + i].name));
         if (!w->n_run)
             w->text[i] = arena_dup(&w->arena, text, strlen(text));
         else if (w->text[i] && strcmp(w->text[i], text) != 0)
@@ -74,18 +73,18 @@ static void add_texts(struct whole *w, const struct csv *c)
 static double number(const struct csv *c, const char *name)
 {
     double x;
-    if (csv_number(c, 0, csv_column(c, name), &x))
+    if (csv_number(c, csv_find(c, name), &x))
         die("merge: %s", err_text());
     return x;
 }
 
 /* The run's end is when its summary was made, on its machine's clock. */
-static void add_times(struct whole *w, const struct csv *c)
+static void add_times(struct whole *w, const struct csv *c, const char *path)
 {
     struct tm utc = {0};
     double wall_s = number(c, "wall_s"), end_s;
     if (!strptime(cell(c, "date_utc"), "%Y-%m-%dT%H:%M:%S", &utc))
-        die("merge: %s: date_utc: \"%s\" is not a time", c->path, cell(c, "date_utc"));
+        die("merge: %s: date_utc: \"%s\" is not a time", path, cell(c, "date_utc"));
     wall_s = isfinite(wall_s) ? wall_s : 0;
     end_s = (double)timegm(&utc);
     w->machine_s += wall_s;
@@ -96,18 +95,17 @@ static void add_times(struct whole *w, const struct csv *c)
 
 static void add_run(struct whole *w, const char *path)
 {
-    struct csv c;
-    if (csv_read(&c, path))
-        die("merge: %s", err_text());
-    if (c.n_row != 1)
-        die("merge: %s has %zu rows, not one", path, c.n_row);
-    add_texts(w, &c);
-    add_times(w, &c);
+    struct csv *c = csv_open(path);
+    int rc = c ? csv_next(c) : -1;
+    if (rc <= 0)
+        die("merge: %s%s", rc ? err_text() : path, rc ? "" : ": no row");
+    add_texts(w, c);
+    add_times(w, c, path);
     for (size_t i = 0; i < N_SUM; i++)
-        w->sum[i] += number(&c, whole_columns[FIRST_SUM + i].name);
-    w->n_invalid += strcmp(cell(&c, "validity"), "VALID") != 0;
+        w->sum[i] += number(c, whole_columns[FIRST_SUM + i].name);
+    w->n_invalid += strcmp(csv_text(c, csv_find(c, "validity")), "VALID") != 0;
     w->n_run++;
-    csv_free(&c);
+    csv_close(c);
 }
 
 /* "00003-of-00008", and "00003-of-00008-1" of a further try. */

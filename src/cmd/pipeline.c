@@ -14,6 +14,7 @@
 
 #define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
+#define MOST_IDS ((size_t)1 << 20)     /* room for ids that is kept from one prompt to the next */
 #define FLUSH_NS 1000000000    /* rows are on disk after this time at the latest */
 
 int pipeline_probe(const char *corpus)
@@ -36,9 +37,37 @@ static void fail(struct pipeline *p)
     *p->stop = true;
 }
 
+static void fail_for_good(struct pipeline *p)
+{
+    p->lasting = !p->failed;
+    fail(p);
+}
+
 /* ---- the reader ---- */
 
 struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, n_line, serial; };       /* n_line: not blank */
+
+/* A prompt that can never run is refused before its ids are copied, and the room that it took is given back. */
+static int encode_prompt(struct reading *rd, struct request *r)
+{
+    struct tok_ids *ids = &rd->ids;
+    ids->n = 0;
+    if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, ids))
+        return err_wrap("prompt");
+    size_t n = ids->n;
+    if (n < rd->p->max_len) {
+        r->n_prompt = (uint32_t)n;
+        r->prompt_ids = arena_alloc(&r->arena, n * sizeof *r->prompt_ids);
+        if (n)
+            memcpy(r->prompt_ids, ids->ids, n * sizeof *r->prompt_ids);
+    }
+    if (ids->cap > MOST_IDS) {
+        free(ids->ids);
+        *ids = (struct tok_ids){0};
+    }
+    return n < rd->p->max_len ? 0
+         : err_set("the prompt has %zu tokens, and with one token of output a sequence may have %u", n, rd->p->max_len);
+}
 
 /* Fills prompt_ids; a prompt that cannot be used fails the request. */
 static void tokenize(struct reading *rd, struct request *r)
@@ -47,16 +76,9 @@ static void tokenize(struct reading *rd, struct request *r)
         request_fail(r, "messages: chat templates are not supported yet; give \"prompt\" or \"prompt_token_ids\"");
         return;
     }
-    if (r->prompt) {
-        rd->ids.n = 0;
-        if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, &rd->ids)) {
-            request_fail(r, "prompt: %s", err_text());
-            return;
-        }
-        r->n_prompt = (uint32_t)rd->ids.n;
-        r->prompt_ids = arena_alloc(&r->arena, rd->ids.n * sizeof *r->prompt_ids);
-        if (rd->ids.n)
-            memcpy(r->prompt_ids, rd->ids.ids, rd->ids.n * sizeof *r->prompt_ids);
+    if (r->prompt && encode_prompt(rd, r)) {
+        request_fail(r, "%s", err_text());
+        return;
     }
     if (!r->n_prompt)
         request_fail(r, "the prompt is empty: it has no tokens");
@@ -116,7 +138,7 @@ static bool is_over(struct reading *rd, struct request *r, const char *line, siz
     if (!*open) {
         err_set("%s:%llu: the line is not what it was when its row was made; give the corpus as it was, or delete the journal to begin anew", r->file,
                 (unsigned long long)r->line);
-        fail(p);
+        fail_for_good(p);
     }
     request_free(r);
     return true;
@@ -154,7 +176,7 @@ static bool take_line(struct reading *rd, const char *file, uint64_t line_number
 }
 
 /* The rest of a broken file is one failed row: it says from where on. */
-static bool take_broken(struct reading *rd, const char *file, uint64_t line_number)
+static void take_broken(struct reading *rd, const char *file, uint64_t line_number)
 {
     char why[512];
     snprintf(why, sizeof why, "%s", err_text());
@@ -163,18 +185,28 @@ static bool take_broken(struct reading *rd, const char *file, uint64_t line_numb
     request_fail(r, "%s; the rest of the file was not read", why);
     bool open;
     log_error("%s", r->error);
-    if (is_others(rd->p, rd->n_line++, r->index)) {
+    if (is_others(rd->p, rd->n_line++, r->index))
         request_free(r);
-        return true;
-    }
-    return is_over(rd, r, "", 0, &open) ? open : hand_over(rd, r);
+    else if (!is_over(rd, r, "", 0, &open))
+        hand_over(rd, r);
+}
+
+/* An error of opening (z NULL; it could be opened when the run began) or of reading may pass: where the same command goes on,
+ * it is no row, but the end of this run. */
+static bool take_end(struct reading *rd, const struct zreader *z, const char *file, uint64_t line_number)
+{
+    if (rd->p->journal && (!z || zreader_may_pass(z)))
+        fail(rd->p);
+    else
+        take_broken(rd, file, line_number);
+    return false;
 }
 
 static bool read_corpus(struct reading *rd, const char *file)
 {
     struct zreader *z = zreader_open(file);
     if (!z)
-        return take_broken(rd, file, 1);
+        return take_end(rd, NULL, file, 1);
     uint64_t line_number = 0;
     bool open = true;
     while (open && (!rd->p->limit || rd->index < (uint64_t)rd->p->limit)) {
@@ -186,9 +218,7 @@ static bool read_corpus(struct reading *rd, const char *file)
         if (rc == 0)
             break;
         line_number++;
-        open = rc > 0 ? take_line(rd, file, line_number, line, len) : take_broken(rd, file, line_number) && false;
-        if (rc < 0)
-            break;
+        open = rc > 0 ? take_line(rd, file, line_number, line, len) : take_end(rd, z, file, line_number);
     }
     zreader_close(z);
     return open;
@@ -207,7 +237,7 @@ static void read_workload(struct reading *rd)
             open = hand_over(rd, request_of_ids(&p->requests, rd->index++, w.prompt_ids, w.n_prompt, w.n_output, w.arrival_s));
     }
     if (rc < 0)
-        fail(p);
+        fail_for_good(p);
     free(w.prompt_ids);
 }
 
@@ -217,7 +247,7 @@ static void *read_thread(void *arg)
     struct reading rd = { .p = p, .clock = p->meter->clock[THREAD_READER], .tok = tok_state_open(p->tokenizer) };
     if (p->workload)
         read_workload(&rd);
-    for (int i = 0; i < p->n_corpus && !p->workload; i++)
+    for (int i = 0; i < p->n_corpus && !p->workload && !p->failed; i++)
         if (!read_corpus(&rd, p->corpora[i]) && queue_done(p->in))
             break;
     queue_close(p->in);
@@ -318,6 +348,8 @@ static void *write_thread(void *arg)
     struct tok_state *tok = tok_state_open(p->tokenizer);
     struct row row = {0};
     int64_t due = INT64_MAX;            /* when the rows since the last flush must be on disk */
+    if (p->journal)
+        flush_rows(p);                  /* what was cut off is told before anything is added */
     while (!queue_done(p->out)) {
         struct answer *a = queue_take_until(p->out, due);
         if (a) {

@@ -28,7 +28,7 @@ struct pipeline {
     struct shard shard;                    /* of these, the lines to take */
     const struct line_set *only, *poison;  /* lines to take alone; lines that get an error row; NULL: all, none */
     bool ordered;
-    uint32_t n_vocab;                      /* of the model: ids must be below */
+    uint32_t n_vocab, max_len;             /* ids must be below; tokens that a sequence may have */
     const struct tokenizer *tokenizer;
     struct request_reader requests;
     struct row_style style;
@@ -40,12 +40,14 @@ struct pipeline {
     /* between the threads */
     struct queue *in, *out;                /* struct answer */
     pthread_t reader, writer;
-    atomic_bool failed;                    /* the writer could not write, or the workload is bad: the run must end */
+    atomic_bool failed;                    /* the writer could not write, or what is read is bad: the run must end */
+    atomic_bool lasting;                   /* what failed will not pass by itself: it was what is read */
     char error[512];
     pthread_mutex_t lock; pthread_cond_t moved;
     uint64_t next_row;                     /* ordered: the serial to write next, under lock */
     struct row *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */
     uint64_t n_line, n_resumed;            /* reader: lines that get a row; of them, had one already */
+    uint64_t n_failed;                     /* error rows in the output, of all runs: from resume_close */
 };
 
 void pipeline_start(struct pipeline *p);

@@ -19,7 +19,8 @@
 
 /* Options that say where and how fast, not what: the others are facts. */
 static const char *const passing[] = {
-    "output", "errors", "results", "resume", "supervise", "in-flight", "poison", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
+    "output", "results", "resume", "supervise", "in-flight", "poison", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens",
+    "no-prefix-cache", "order",
     "price", "csv-dialect", "quiet", "log-level", "device", "model",
 };
 
@@ -58,6 +59,8 @@ static void put_file(struct buf *b, const char *folder, const char *name)
     if (stat(path.data, &st) == 0 && S_ISREG(st.st_mode)) {
         bool small = st.st_size <= SMALL && strlen(name) > 5 && strcmp(name + strlen(name) - 5, ".json") == 0;
         char *text = small ? zfile_read_all(path.data, &len) : NULL;
+        if (small && !text)
+            die("%s", err_text());
         buf_printf(b, "%s %lld %016llx\n", name, (long long)st.st_size, text ? (unsigned long long)hash_bytes(text, len, 0) : 0);
         free(text);
     }
@@ -141,18 +144,19 @@ bool resume_is_whole(const char *output)
     return size_of(output, &file) && file && stat(path, &st);
 }
 
-/* Whole rows in the file, a torn frame at its end being none. */
-static uint64_t count_rows(const char *path)
+/* Rows in the file, those of a torn frame at its end aside; 0, or -1: err_text(). */
+static int count_rows(const char *path, uint64_t *n)
 {
     struct zreader *r = zreader_open(path);
-    uint64_t n = 0;
     char *line;
     size_t len;
-    while (r && zreader_line(r, &line, &len) > 0)
-        n++;
-    if (r)
-        zreader_close(r);
-    return n;
+    if (!r)
+        return -1;
+    for (*n = 0; zreader_line(r, &line, &len) > 0;)
+        ++*n;
+    bool unread = zreader_may_pass(r);
+    zreader_close(r);
+    return unread ? -1 : 0;
 }
 
 static struct zwriter *open_at(const char *path, uint64_t size)
@@ -167,9 +171,9 @@ static struct zwriter *open_at(const char *path, uint64_t size)
 static void cut_tail(struct pipeline *p, const char *output)
 {
     struct journal_count c;
-    if (journal_counts(p->journal, &c))
+    uint64_t there = 0;
+    if (journal_counts(p->journal, &c) || (access(output, F_OK) == 0 && count_rows(output, &there)))
         die("%s", err_text());
-    uint64_t there = count_rows(output);
     if (there > c.n_row)
         journal_cut(p->journal, there - c.n_row);
     log_info("going on with \"%s\": %llu rows are there%s", output, (unsigned long long)c.n_row,
@@ -226,12 +230,15 @@ bool resume_open(struct pipeline *p, const struct resume_facts *f, const struct 
 static int account(struct pipeline *p, const char *output)
 {
     struct journal_count c;
-    if (journal_counts(p->journal, &c))
+    uint64_t rows;
+    if (journal_counts(p->journal, &c) || count_rows(output, &rows))
         return -1;
-    uint64_t rows = count_rows(output), lost = p->n_line > c.n_line ? p->n_line - c.n_line : 0, again = c.n_row - c.n_line;
+    p->n_failed = c.n_failed;
+    uint64_t lost = p->n_line > c.n_line ? p->n_line - c.n_line : 0, again = c.n_row - c.n_line;
     log_info("lines %llu = done %llu + failed %llu, redone %llu, lost %llu, duplicated %llu", (unsigned long long)p->n_line,
              (unsigned long long)(c.n_row - c.n_failed), (unsigned long long)c.n_failed, (unsigned long long)c.n_again, (unsigned long long)lost,
              (unsigned long long)again);
+    p->lasting = rows != c.n_row || lost || again;
     if (rows != c.n_row)
         return err_set("\"%s\" has %llu rows, and its journal %llu", output, (unsigned long long)rows, (unsigned long long)c.n_row);
     return lost || again ? err_set("\"%s\": the accounts do not close", output) : 0;
@@ -239,12 +246,12 @@ static int account(struct pipeline *p, const char *output)
 
 int resume_close(struct pipeline *p, const struct resume_names *n, bool interrupted)
 {
-    if (!p->journal)
+    if (!p->journal || interrupted)            /* interrupted: the reader may still look into it */
         return 0;
-    int rc = interrupted ? 0 : account(p, n->output);
-    if (!interrupted && !rc && n->published)
+    int rc = account(p, n->output);
+    if (!rc && n->published)
         rc = shard_publish(n->output, n->published);
-    if (interrupted || rc)
+    if (rc)
         journal_close(p->journal);
     else
         rc = journal_end_run(p->journal);

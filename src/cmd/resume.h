@@ -23,8 +23,8 @@ bool resume_is_whole(const char *output);
  * by another run, and there is nothing to do.  What is wrong ends the program; another run writing them now, with EXIT_AGAIN. */
 bool resume_open(struct pipeline *p, const struct resume_facts *f, const struct resume_names *n, const char *errors);
 
-/* After the outputs are closed: the accounts of all runs together, worked out from the files.  When all lines have their row they
- * are published and the journal ends.  0, or -1: something is amiss, err_text(). */
+/* After the outputs are closed: the accounts of all runs together, worked out from the files (pipeline.n_failed, too).  When all
+ * lines have their row they are published and the journal ends.  0, or -1: err_text(); pipeline.lasting: they do not close. */
 int resume_close(struct pipeline *p, const struct resume_names *n, bool interrupted);
 
 #endif

@@ -110,7 +110,8 @@ static bool open_pipeline(struct run *r)
     snprintf(errors, sizeof errors, "%s/errors.jsonl", r->folder);
     const char *errors_path = o->errors ? o->errors : r->folder[0] ? errors : NULL;
     r->pipe = (struct pipeline){
-        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .shard = r->shard, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab,
+        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .shard = r->shard, .ordered = o->ordered,
+        .n_vocab = r->session.model->config.n_vocab, .max_len = engine_max_len(r->session.engine),
         .tokenizer = r->session.tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->session.model_name, .token_ids = o->token_ids, .metrics = o->metrics },
         .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors, .only = o->lines ? &r->only : NULL, .poison = o->poison ? &r->poison : NULL,
@@ -159,6 +160,15 @@ static void last_words(void *arg)
                   r->opts.output, (unsigned long long)(r->meter.lines + r->pipe.n_resumed), next);
 }
 
+/* Not all could be read or written.  What is safe on disk stays; when there is room again, say, the same command does the rest. */
+static int give_up(const struct run *r, bool kept)
+{
+    if (!kept || r->pipe.lasting)
+        die("%s", err_text());
+    log_error("%s; the rows that are safe on disk stay, and the same command goes on", err_text());
+    return EXIT_AGAIN;
+}
+
 /* Closes the outputs, then tells what happened.  Returns the exit status. */
 static int report(struct run *r)
 {
@@ -166,9 +176,8 @@ static int report(struct run *r)
     int rc = close_outputs(r);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
-    rc = resume_close(&r->pipe, &r->names, rc || stop_asked) || rc ? -1 : 0;
-    if (rc)
-        die("%s", err_text());
+    if (rc || resume_close(&r->pipe, &r->names, stop_asked))
+        return give_up(r, kept);
     struct run_facts facts = session_facts(&r->session, &r->meter, r->folder[0]);  /* the peaks stand in the result files alone */
     facts.corpus = r->corpora[0];
     facts.interrupted = stop_asked;
@@ -182,12 +191,14 @@ static int report(struct run *r)
         results_print(&summary, strcmp(r->opts.output, "-") == 0 ? stderr : stdout);
     if (!r->opts.quiet && r->folder[0])
         log_info("result files are in %s/", r->folder);
-    if (summary.failed)
-        log_warn("%llu of %llu lines failed%s%s", (unsigned long long)summary.failed, (unsigned long long)summary.lines,
-                 r->folder[0] && !r->opts.errors ? "; their rows are in errors.jsonl there" : "", "");
+    bool finished = kept && !stop_asked;       /* then all runs count */
+    uint64_t failed = finished ? r->pipe.n_failed : summary.failed, lines = finished ? r->pipe.n_line : summary.lines;
+    if (failed)
+        log_warn("%llu of %llu lines failed%s", (unsigned long long)failed, (unsigned long long)lines,
+                 r->folder[0] && !r->opts.errors && failed == summary.failed ? "; their rows are in errors.jsonl there" : "");
     if (stop_asked)
         log_warn("interrupted: what was running is finished, the rest is not done%s", kept ? "; the same command goes on" : "");
-    return stop_asked ? EXIT_AGAIN : summary.failed ? EXIT_SOME_FAILED : EXIT_GOOD;
+    return stop_asked ? EXIT_AGAIN : failed ? EXIT_SOME_FAILED : EXIT_GOOD;
 }
 
 /* Opening an output empties it. */

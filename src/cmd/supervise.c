@@ -1,11 +1,10 @@
 /* A breakdown is an end by a signal, or with status 2 while lines were in flight.  These are then run without the others, their
  * rows going nowhere: half of them at a time, as long as it breaks down again.  A line that does so alone is poison: from then
  * on the run gives it an error row. */
-#define _GNU_SOURCE             /* posix_spawn, strsignal */
+#define _GNU_SOURCE             /* strsignal */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +18,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/child.h"
 #include "cmd/cmd.h"
 #include "cmd/supervise.h"
-
-extern char **environ;
 
 enum { MOST_RESTARTS = 3 };    /* breakdowns one after the other for which no line is to blame */
 
@@ -115,54 +113,26 @@ static void pass_on(int number)
         kill(running, number);
 }
 
-static int start(char **argv)
-{
-    posix_spawnattr_t attr;
-    sigset_t passed;
-    int status;
-    sigemptyset(&passed);
-    sigaddset(&passed, SIGINT);
-    sigaddset(&passed, SIGTERM);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);        /* a terminal's SIGINT comes once, from us */
-    posix_spawnattr_setsigdefault(&attr, &passed);
-    posix_spawnattr_setpgroup(&attr, 0);
-    int e = posix_spawn(&running, "/proc/self/exe", NULL, &attr, argv, environ);
-    posix_spawnattr_destroy(&attr);
-    if (e)
-        die("cannot run %s again: %s", argv[0], strerror(e));
-    while (waitpid(running, &status, 0) < 0 && errno == EINTR)
-        continue;
-    running = 0;
-    return status;
-}
-
-static void add(char ***argv, int *n, const char *word)
-{
-    *argv = mem_resize(*argv, (size_t)*n + 2, sizeof **argv);
-    (*argv)[(*n)++] = (char *)word;
-    (*argv)[*n] = NULL;
-}
-
-/* The run; probe: lines that it takes alone, with rows for nobody, or NULL. */
+/* The run; probe: lines that it takes alone, with rows for nobody, or NULL.  Returns waitpid's status. */
 static int run_child(const struct supervisor *s, const char *probe)
 {
-    char **argv = NULL;
-    int n = 0;
-    add(&argv, &n, "tokmill");
+    struct child c = {0};
+    child_add(&c, "tokmill");
     for (int i = 0; i < s->argc; i++)
-        add(&argv, &n, s->argv[i]);
-    add(&argv, &n, "--in-flight");
-    add(&argv, &n, s->in_flight);
+        child_add(&c, s->argv[i]);
+    child_add(&c, "--in-flight");
+    child_add(&c, s->in_flight);
     if (s->poison.len) {
-        add(&argv, &n, "--poison");
-        add(&argv, &n, s->poison.data);
+        child_add(&c, "--poison");
+        child_add(&c, s->poison.data);
     }
     const char *const alone[] = { "--lines", probe, "--output", "/dev/null", "--errors", "/dev/null", "--results", "none", "--quiet" };
     for (size_t i = 0; i < sizeof alone / sizeof *alone && probe; i++)
-        add(&argv, &n, alone[i]);
-    int status = start(argv);
-    free(argv);
+        child_add(&c, alone[i]);
+    running = child_start(&c);
+    int status = child_end(running);
+    running = 0;
+    child_free(&c);
     return status;
 }
 

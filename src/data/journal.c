@@ -47,13 +47,23 @@ static int fail(const struct journal *j, const char *what)
 
 /* ---- facts ---- */
 
+/* A value in one line, and no two values the same. */
+static void put_value(struct buf *b, const char *value)
+{
+    buf_puts(b, "");
+    for (; *value; value++)
+        if (*value == '\n' || *value == '\\')
+            buf_puts(b, *value == '\n' ? "\\n" : "\\\\");
+        else
+            buf_putc(b, *value);
+}
+
 static void put_header(struct buf *b, const struct journal_fact *facts, size_t n)
 {
     buf_puts(b, MAGIC);
     for (size_t i = 0; i < n; i++) {
         buf_printf(b, "%s=", facts[i].name);
-        for (const char *at = facts[i].value; *at; at++)
-            buf_putc(b, *at == '\n' ? ' ' : *at);
+        put_value(b, facts[i].value);
         buf_putc(b, '\n');
     }
     buf_putc(b, '\n');
@@ -74,12 +84,15 @@ static char *old_value(const char *header, const char *name)
 static int refuse(const struct journal *j, const char *header, const struct journal_fact *facts, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
+        struct buf now = {0};
+        put_value(&now, facts[i].value);
         char *old = old_value(header, facts[i].name);
-        bool same = old && strcmp(old, facts[i].value) == 0;
+        bool same = old && strcmp(old, now.data) == 0;
         if (!same)
             err_set("\"%s\": the output was begun with %s \"%s\", and now it is \"%s\"; go on as it was begun, name another output, or delete the journal to begin anew",
-                    j->path, facts[i].name, old ? old : "", facts[i].value);
+                    j->path, facts[i].name, old ? old : "", now.data);
         free(old);
+        buf_free(&now);
         if (!same)
             return -1;
     }
@@ -105,7 +118,7 @@ static int read_at(const struct journal *j, void *p, size_t n, uint64_t at)
 static int read_record(const struct journal *j, uint64_t at, uint64_t chain, struct record *r, struct entry **e, uint64_t *next_chain)
 {
     int rc = read_at(j, r, sizeof *r, at);
-    if (rc || !r->n || r->n > MOST_ENTRIES || r->zero)
+    if (rc || r->n > MOST_ENTRIES || r->zero)
         return rc < 0 ? -1 : 0;
     size_t n = r->n * sizeof **e;
     uint64_t hash;
@@ -158,6 +171,16 @@ static int read_records(struct journal *j, const uint64_t sizes[JOURNAL_N_FILE])
     return rc < 0 ? -1 : 0;
 }
 
+/* What stands there may be the torn beginning of a header, zeros included, as some file systems leave them after a power cut. */
+static bool may_be_header(const char *text, size_t size)
+{
+    size_t n = strnlen(text, size);
+    for (size_t i = n; i < size && n < strlen(MAGIC); i++)
+        if (text[i])
+            return false;
+    return strncmp(text, MAGIC, n < strlen(MAGIC) ? n : strlen(MAGIC)) == 0;
+}
+
 /* 1: it is ours; 0: it has no whole header, so nothing was ever promised; -1: err_text(). */
 static int read_header(struct journal *j, const struct buf *ours, const struct journal_fact *facts, size_t n)
 {
@@ -168,7 +191,7 @@ static int read_header(struct journal *j, const struct buf *ours, const struct j
     char *text = mem_alloc(size + 1);
     int rc = read_at(j, text, size, 0);
     char *end = rc ? NULL : strstr(text, "\n\n");
-    if (rc < 0 || (size >= strlen(MAGIC) && strncmp(text, MAGIC, strlen(MAGIC)))) {
+    if (rc < 0 || !may_be_header(text, size)) {
         rc = rc < 0 ? -1 : err_set("\"%s\" is not a journal of tokmill; move it away", j->path);
     } else if (size >= ours->len && memcmp(text, ours->data, ours->len) == 0) {
         rc = 1;
@@ -215,6 +238,13 @@ static int go_on(struct journal *j, const struct buf *header, const uint64_t siz
     return ftruncate(j->fd, (off_t)j->size) ? fail(j, "cannot write") : 0;
 }
 
+/* It was opened just before the run that it belongs to had finished. */
+static bool is_removed(const struct journal *j)
+{
+    struct stat st;
+    return fstat(j->fd, &st) == 0 && st.st_nlink == 0;
+}
+
 struct journal *journal_open(const char *path, const struct journal_fact *facts, size_t n_fact, const uint64_t sizes[JOURNAL_N_FILE], bool *busy)
 {
     struct journal *j = mem_alloc(sizeof *j);
@@ -224,8 +254,8 @@ struct journal *journal_open(const char *path, const struct journal_fact *facts,
     j->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     put_header(&header, facts, n_fact);
     int rc = j->fd < 0 ? fail(j, "cannot open") : 0;
-    if (!rc && flock(j->fd, LOCK_EX | LOCK_NB)) {
-        *busy = errno == EWOULDBLOCK;
+    if (!rc && (flock(j->fd, LOCK_EX | LOCK_NB) || is_removed(j))) {
+        *busy = errno == EWOULDBLOCK || is_removed(j);
         rc = *busy ? err_set("\"%s\": another run writes this output now", path) : fail(j, "cannot lock");
     }
     if (!rc)
@@ -274,7 +304,7 @@ int journal_commit(struct journal *j, const uint64_t ends[JOURNAL_N_FILE])
 {
     struct record r = { .n = j->n_entry, .again = j->again, .ends = { ends[0], ends[1] } };
     struct buf b = {0};
-    if (!j->n_entry)
+    if (!j->n_entry && j->again == j->last.again)
         return 0;
     uint64_t chain = hash_bytes(j->entries, j->n_entry * sizeof *j->entries, hash_bytes(&r, sizeof r, j->chain));
     buf_put(&b, &r, sizeof r);
@@ -326,7 +356,9 @@ void journal_close(struct journal *j)
 
 int journal_end_run(struct journal *j)
 {
-    int rc = unlink(j->path) ? fail(j, "cannot remove") : 0;
+    int rc = zfile_sync_folder(j->path);           /* the output is beside it: its name must be safe first */
+    if (!rc && unlink(j->path))
+        rc = fail(j, "cannot remove");
     journal_close(j);
     return rc;
 }

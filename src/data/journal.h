@@ -32,9 +32,9 @@ bool     journal_is_new(const struct journal *j);
 enum journal_line { JOURNAL_TODO, JOURNAL_DONE, JOURNAL_CHANGED };     /* changed: done, but the line was another one */
 enum journal_line journal_line(const struct journal *j, uint64_t index, uint64_t hash);
 
-void journal_cut(struct journal *j, uint64_t n_row);                   /* so many rows were cut off the output and will be made again */
+void journal_cut(struct journal *j, uint64_t n_row);                   /* so many rows are cut off the output and will be made again */
 void journal_add(struct journal *j, uint64_t index, uint64_t hash, bool failed);       /* a row was put */
-int  journal_commit(struct journal *j, const uint64_t ends[JOURNAL_N_FILE]);           /* and all so far are synced: 0, or -1: err_text() */
+int  journal_commit(struct journal *j, const uint64_t ends[JOURNAL_N_FILE]);           /* and all so far are cut and synced: 0, or -1: err_text() */
 
 /* As the file says, read anew: for the accounts at the end. */
 struct journal_count { uint64_t n_row, n_failed, n_again, n_line; };   /* again: cut off and made again; line: different ones */

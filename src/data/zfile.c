@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -32,6 +33,7 @@ struct zreader {
     uint64_t skipped;                   /* bytes of an over-long line that were dropped */
     bool ended;
     char *error;                        /* not NULL: broken, and why */
+    bool unread;                        /* it is that read(2) failed */
     ZSTD_DCtx *zstd; size_t first_hint, hint;
     z_stream gzip;
     bool in_frame;                      /* inside a zstd frame or a gzip member */
@@ -40,6 +42,11 @@ struct zreader {
 uint64_t zreader_bytes_in(const struct zreader *r)
 {
     return r->n_read - (r->in_len - r->in_at);
+}
+
+bool zreader_may_pass(const struct zreader *r)
+{
+    return r->unread;
 }
 
 int64_t zreader_size(const struct zreader *r)
@@ -60,6 +67,11 @@ static int broken(struct zreader *r, const char *what)
     return keep_error(r);
 }
 
+static void no_room(const struct zreader *r)
+{
+    die("out of memory: no room to decompress %s", r->path);
+}
+
 /* read(2) into p; returns its bytes (0: end of file) or -1. */
 static ssize_t read_some(struct zreader *r, char *p, size_t n)
 {
@@ -69,6 +81,7 @@ static ssize_t read_some(struct zreader *r, char *p, size_t n)
     while (got < 0 && errno == EINTR);
     if (got < 0) {
         err_set("cannot read %s at byte %llu: %s", r->path, (unsigned long long)r->n_read, strerror(errno));
+        r->unread = true;
         return keep_error(r);
     }
     r->in_end = got == 0;
@@ -118,6 +131,8 @@ static int fill_zstd(struct zreader *r)
         ZSTD_inBuffer in = { r->in + r->in_at, have < r->hint ? have : r->hint, 0 };
         ZSTD_outBuffer out = { r->out + r->end, r->cap - r->end, 0 };
         size_t hint = ZSTD_decompressStream(r->zstd, &out, &in);
+        if (ZSTD_getErrorCode(hint) == ZSTD_error_memory_allocation)
+            no_room(r);
         if (ZSTD_isError(hint))
             return broken(r, ZSTD_getErrorName(hint));
         r->in_at += in.pos;
@@ -146,6 +161,8 @@ static int inflate_some(struct zreader *r)
     z->next_out = (unsigned char *)r->out + r->end;
     z->avail_out = (uInt)(r->cap - r->end < UINT32_MAX ? r->cap - r->end : UINT32_MAX);
     int rc = inflate(z, Z_NO_FLUSH);
+    if (rc == Z_MEM_ERROR)
+        no_room(r);
     r->in_at = r->in_len - z->avail_in;
     r->end = (size_t)((char *)z->next_out - r->out);
     r->in_frame = rc != Z_STREAM_END;
@@ -198,12 +215,12 @@ static int tell_format(struct zreader *r)
         r->fill = fill_zstd;
         r->zstd = ZSTD_createDCtx();
         if (!r->zstd)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
         r->hint = r->first_hint = ZSTD_initDStream(r->zstd);
     } else if (has_magic(r, (const unsigned char[]){ 0x1f, 0x8b }, 2)) {
         r->fill = fill_gzip;
         if (inflateInit2(&r->gzip, GZIP_BITS) != Z_OK)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
     }
     return 0;
 }

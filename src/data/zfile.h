@@ -20,6 +20,7 @@ void            zreader_close(struct zreader *r);
  * A line over ZFILE_MAX_LINE is skipped whole: *line = NULL, *len = its length, 1 is returned. */
 int      zreader_line(struct zreader *r, char **line, size_t *len);
 uint64_t zreader_bytes_in(const struct zreader *r);        /* bytes of the file used so far, compressed as they are */
+bool     zreader_may_pass(const struct zreader *r);        /* the -1 was an error of reading: the file itself need not be broken */
 int64_t  zreader_size(const struct zreader *r);            /* of the file; -1 where it has none (a pipe) */
 
 struct zwriter;
