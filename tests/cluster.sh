@@ -74,9 +74,14 @@ down() {
         sleep 0.2
     done
     for f in "$dir"/slurmd.*.pid "$dir/slurmctld.pid" "$dir/munge/pid"; do
-        [ -s "$f" ] && kill "$(cat "$f")" 2>/dev/null
+        [ -s "$f" ] || continue
+        pid=$(cat "$f")
+        kill "$pid" 2>/dev/null
+        for _ in $(seq 50); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
     done
-    return 0
 }
 
 case $1 in

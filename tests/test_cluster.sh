@@ -37,7 +37,7 @@ tree() { pgrep -f "^slurmstepd: \[$1\." | while read -r step; do echo "$step"; p
 restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
 
 tests/cluster.sh up "$to" || exit 1
-zstdcat datasets/default.jsonl.zst | jq -c '.ignore_eos = true | .max_tokens = 300 - .max_tokens' | head -400 | zstd -q >"$to/p.jsonl.zst"
+zstdcat datasets/default.jsonl.zst | jq -c '.ignore_eos = true | .max_tokens = 300 - .max_tokens' | head -300 | zstd -q >"$to/p.jsonl.zst"
 array=$(sbatch --parsable --array=0-7 --requeue --output="$to/%a.log" run.sh run -m datasets/default --threads 1 --max-seqs 2 --no-prefix-cache \
     --results none --log-level info -o "$to/out.jsonl" "$to/p.jsonl.zst") || fail "sbatch"
 
@@ -50,6 +50,13 @@ wait_until 20 in_the_middle n3 || fail "no task in the middle on n3"
 killed=$k killed_job=$job
 kill -9 "$(pgrep -P "$(pgrep -P "$(pgrep -f "^slurmstepd: \[$job\.")")" tokmill)"
 
+# what cannot be mended is not tried again; what is near the end of its time is; what is cancelled stays so
+bad=$(sbatch --parsable --requeue --output="$to/bad.log" run.sh run -m "$to/none" "$to/p.jsonl.zst")
+gone=$(sbatch --parsable --requeue --output="$to/gone.log" run.sh run -m datasets/default --results none --max-seqs 1 -o "$to/gone.jsonl" "$to/p.jsonl.zst")
+went_on() { grep -q 'going on with' "$to/gone.log"; }
+wait_until 60 test -s "$to/gone.jsonl" && scancel --batch --signal=USR1 "$gone"
+wait_until 30 went_on && scancel "$gone"
+
 wait_until 120 none_left || fail "tasks are left: $(squeue -h)"
 for k in $lost $killed; do
     grep -q 'going on with .*: [1-9][0-9]* rows are there' "$to/$k.log" || fail "shard $k did not go on where it was"
@@ -59,13 +66,6 @@ build/tokmill merge --corpus "$to/p.jsonl.zst" "$to/merged.jsonl" "$to"/out.*-of
 build/tokmill run -q -m datasets/default --ordered --no-prefix-cache --results none -o "$to/whole.jsonl" "$to/p.jsonl.zst"
 cmp "$to/merged.jsonl" "$to/whole.jsonl" || fail "the shards are not the whole"
 
-# what cannot be mended is not tried again; what is near the end of its time is; what is cancelled stays so
-bad=$(sbatch --parsable --requeue --output="$to/bad.log" run.sh run -m "$to/none" "$to/p.jsonl.zst")
-gone=$(sbatch --parsable --requeue --output="$to/gone.log" run.sh run -m datasets/default --results none --max-seqs 1 -o "$to/gone.jsonl" "$to/p.jsonl.zst")
-went_on() { grep -q 'going on with' "$to/gone.log"; }
-wait_until 20 test -s "$to/gone.jsonl" && scancel --batch --signal=USR1 "$gone"
-wait_until 30 went_on && scancel "$gone"
-wait_until 30 none_left || fail "tasks are left: $(squeue -h)"
 scontrol show job "$bad" | grep -q 'JobState=FAILED' && [ "$(restarts "$bad")" = 0 ] || fail "status 2 was tried again"
 scontrol show job "$gone" | grep -q 'JobState=CANCELLED' && [ "$(restarts "$gone")" = 1 ] || fail "stopped, gone on with and cancelled: $(scontrol show job "$gone" | grep -E 'JobState|Restarts')"
 failed=

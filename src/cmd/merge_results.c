@@ -62,7 +62,7 @@ static const char *cell(const struct csv *c, const char *name)
 static void add_texts(struct whole *w, const struct csv *c)
 {
     for (size_t i = 0; i < N_TEXT; i++) {
-        const char *text = cell(c, whole_columns[FIRST_TEXT + i].name);
+        const char *text = csv_text(c, csv_find(c, whole_columns[FIRST_TEXT + i].name));
         if (!w->n_run)
             w->text[i] = arena_dup(&w->arena, text, strlen(text));
         else if (w->text[i] && strcmp(w->text[i], text) != 0)
@@ -97,18 +97,14 @@ static void add_run(struct whole *w, const char *path)
 {
     struct csv *c = csv_open(path);
     int rc = c ? csv_next(c) : -1;
-    if (rc < 0)
-        die("merge: %s", err_text());
-    if (!rc)
-        die("merge: %s has no row", path);
+    if (rc <= 0)
+        die("merge: %s%s", rc ? err_text() : path, rc ? "" : ": no row");
     add_texts(w, c);
     add_times(w, c, path);
     for (size_t i = 0; i < N_SUM; i++)
         w->sum[i] += number(c, whole_columns[FIRST_SUM + i].name);
-    w->n_invalid += strcmp(cell(c, "validity"), "VALID") != 0;
+    w->n_invalid += strcmp(csv_text(c, csv_find(c, "validity")), "VALID") != 0;
     w->n_run++;
-    if (csv_next(c))
-        die("merge: %s has more than one row", path);
     csv_close(c);
 }
 
