@@ -22,13 +22,23 @@ void *__libc_memalign(size_t align, size_t size);
 
 static atomic_long n_call;
 static long fail_at;
+static int (*product_main)(int argc, char **argv, char **env);
 
-/* Before main: what the loader and constructors allocate is not counted. */
-__attribute__((constructor)) static void begin(void)
+static int counted_main(int argc, char **argv, char **env)
 {
     const char *at = getenv("FAIL_AT");
     atomic_store(&n_call, 0);
     fail_at = at ? atol(at) : 0;
+    return product_main(argc, argv, env);
+}
+
+/* What is allocated before main is not counted: constructors of libraries, of the CUDA runtime for one, do not look. */
+int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void), void (*rtld_fini)(void),
+                      void *stack_end)
+{
+    __typeof__(__libc_start_main) *real = (__typeof__(real))dlsym(RTLD_NEXT, "__libc_start_main");
+    product_main = main;
+    return real(counted_main, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
 __attribute__((destructor)) static void end(void)

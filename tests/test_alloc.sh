@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 failing() {
     number=$1 rows=$2
     shift 2
-    timeout 300 env FAIL_AT="$number" LD_PRELOAD="$build/tests/fail_alloc.so" "$build/tokmill" run -q -m datasets/default --limit 2 --results none \
+    timeout 300 env FAIL_AT="$number" LD_PRELOAD="$build/tests/fail_alloc.so" "$build/tokmill" run -q --device cpu -m datasets/default --limit 2 --results none \
         --max-seqs 2 --max-step-tokens 64 --kv-blocks 32 "$@" -o "$rows" datasets/default.jsonl.zst
 }
 
