@@ -1,4 +1,4 @@
-# make [CUDA=no] | make test | make asan | make tsan | make bench | make gpu | make man | make install PREFIX= DESTDIR= | make clean
+# make [CUDA=no] | make test | make asan | make tsan | make fuzz | make bench | make test-cluster | make gpu | make man | make install PREFIX= DESTDIR= | make clean
 BUILD   ?= build
 OPT     ?= -O2
 PREFIX  ?= /usr/local
@@ -39,7 +39,7 @@ LIB   := $(filter-out $(BUILD)/src/cmd/main.o,$(OBJ))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out tests/test_cuda.c,$(wildcard tests/test_*.c)))
 BIN   := $(BUILD)/tokmill
 
-.PHONY: all test asan tsan bench gpu man install clean
+.PHONY: all test asan tsan fuzz fuzzers fuzz_programs bench test-cluster gpu man install clean
 .SECONDARY:
 all: $(BIN)
 
@@ -59,6 +59,11 @@ $(BUILD)/cudaemu/tokmill: $(BUILD)/src/cmd/main.o
 $(BUILD)/cudaemu/perf_cuda: $(BUILD)/cudaemu/plain/tests/perf_cuda.o
 $(EMULATED): $(patsubst %,$(BUILD)/cudaemu/plain/%.o,$(basename $(EMU_DEVICE))) $(BUILD)/cudaemu/plain/libcudaemu.a $(BUILD)/libtokmill.a
 	@$(CXX) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(EMU_LIBS)
+
+# The program with an engine that breaks down on demand.
+test: $(BUILD)/tests/tokmill_broken
+$(BUILD)/tests/tokmill_broken: $(BUILD)/src/cmd/main.o $(BUILD)/tests/broken.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
 
 $(BIN): $(OBJ)
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
@@ -92,6 +97,12 @@ $(BUILD)/libtokmill.a: $(LIB)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libtokmill.a
 	@$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS) -lcmocka
 
+# The product whose model takes longer, for test_gate.sh.
+SLOW := $(BUILD)/tests/tokmill_slow
+test: $(SLOW)
+$(SLOW): $(BUILD)/tests/slow.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
+	@$(CC) $(SANITIZE) -Wl,--wrap=forward_run -o $@ $^ $(LDLIBS)
+
 # The program that test_crash.sh kills at a call of its choice.
 CRASH_WRAP := write pwrite fsync fdatasync ftruncate unlink read clock_gettime
 $(BUILD)/tests/tokmill_crash: $(BUILD)/tests/crash.o $(BUILD)/src/cmd/main.o $(BUILD)/libtokmill.a
@@ -110,11 +121,34 @@ asan:
 	$(MAKE) $(CHECKED) BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer' test
 tsan:
 	@$(MAKE) $(CHECKED) BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' ONLY='$(THREADED)' test
-THREADED := test_pool test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
+THREADED := test_pool test_pace test_device test_sample test_linear test_forward test_engine $(addprefix cli_,bad_lines formats interrupt results)
+
+# Bytes of strangers: a fuzzer for each reader (tests/fuzz/, needs clang), FUZZ_SECONDS each, three at a time.  What they find is kept
+# in build/fuzz/crashes/, what they learn in build/fuzz/corpus/.  The suite runs them briefly, in its half with sanitizers.
+FUZZ_SECONDS ?= 60
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz:
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_LEARN=1 tests/test_fuzz.sh $(BUILD)
+fuzzers:
+	@$(MAKE) --no-print-directory CC=clang OPT=-O1 CUDA=no BUILD=$(BUILD)/fuzz \
+	SANITIZE='-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all' fuzz_programs
+fuzz_programs: $(FUZZERS)
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libreaders.a
+	@$(CC) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(BUILD)/libreaders.a: $(filter $(BUILD)/src/base/% $(BUILD)/src/data/% $(BUILD)/src/model/%,$(LIB))
+	@rm -f $@
+	@ar rcs $@ $^
+$(BUILD)/tests/fuzz/fuzz_plans.o: CFLAGS += -isystem tests/cudaemu/shim
 
 # Tokens a second on the Qwen3-0.6B shape, beside the machine's measured peaks.
 bench: $(BIN)
 	@tests/bench.sh $(BUILD)
+
+# Shards on a real Slurm of three nodes on this machine, installed first where it is missing (as root).  In `make test` if it is there.
+SLURM := slurmctld slurmd slurm-client munge
+test-cluster: $(BIN)
+	@dpkg-query -W $(SLURM) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(SLURM); } >/dev/null
+	@PROGRAMS= tests/run.sh $(BUILD) test_cluster.sh
 
 # On a machine with a GPU, in at most 9 minutes: the table of ops against its reference, the embedded default, and how fast all
 # of it is; results/gpu-DATE/.  test_cuda is the suite's, on the GPU instead of the emulation.
@@ -140,4 +174,4 @@ install: $(BIN)
 clean:
 	@rm -rf $(BUILD)
 
--include $(OBJ:.o=.d) $(TESTS:=.d)
+-include $(OBJ:.o=.d) $(TESTS:=.d) $(SLOW:tokmill_slow=slow.d) $(wildcard $(BUILD)/tests/fuzz/*.d)

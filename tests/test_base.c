@@ -208,6 +208,14 @@ static void options_refuse(void **state)
     }
 }
 
+/* What a file calls a thing cannot move a terminal's cursor, nor look like a line of ours. */
+static void messages_are_tame(void **state)
+{
+    (void)state;
+    err_set("%s", "a\x1b[2J\n\x7f \xc2\x9b" "2J \xc3\xa9\xc2\xa0");
+    assert_string_equal(err_text(), "a?[2J?? ??2J \xc3\xa9\xc2\xa0");
+}
+
 static void buf_grows(void **state)
 {
     (void)state;
@@ -391,7 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f16_round_trip), cmocka_unit_test(bf16_rounding), cmocka_unit_test(map_against_array),
         cmocka_unit_test(philox_known_answers), cmocka_unit_test(hist_percentiles), cmocka_unit_test(queue_hands_over),
-        cmocka_unit_test(options_parse), cmocka_unit_test(options_refuse), cmocka_unit_test(buf_grows),
+        cmocka_unit_test(options_parse), cmocka_unit_test(options_refuse), cmocka_unit_test(messages_are_tame), cmocka_unit_test(buf_grows),
         cmocka_unit_test(last_words),
         cmocka_unit_test(cache_folder), cmocka_unit_test(cache_whole),
     };

@@ -46,7 +46,8 @@ static int drop_folder(void **state)
 
 static struct journal *open_with(const uint64_t sizes[JOURNAL_N_FILE])
 {
-    return journal_open(path, facts, N_FACT, sizes);
+    bool busy;
+    return journal_open(path, facts, N_FACT, sizes, &busy);
 }
 
 static struct journal *open_good(const uint64_t sizes[JOURNAL_N_FILE])
@@ -315,7 +316,8 @@ static void test_other_facts(void **state)
     size_t sizes[N_RECORD + 1];
     make_journal(sizes);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_null(journal_open(path, cases[i].facts, cases[i].n, whole));
+        bool busy;
+        assert_null(journal_open(path, cases[i].facts, cases[i].n, whole, &busy));
         if (!strstr(err_text(), cases[i].want))
             fail_msg("case %zu: %s", i, err_text());
         assert_non_null(strstr(err_text(), path));

@@ -208,6 +208,33 @@ static void test_refused(void **state)
     assert_non_null(strstr(err_text(), "the folder \"tests\" has no tokenizer.json"));
 }
 
+/* Each decoder could double a text, and 64 of them fill any memory. */
+static void test_decoders_that_grow(void **state)
+{
+    (void)state;
+    static const struct { const char *decoder; int most; } cases[] = {
+        { "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aa\"}", 16 },
+        { "{\"type\":\"Replace\",\"pattern\":{\"String\":\"ab\"},\"content\":\"a\"}", 64 },
+        { "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x*\"},\"content\":\"aaa\"}", 8 },
+        { "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x*\"},\"content\":\"\"}", 64 },
+        { "{\"type\":\"BPEDecoder\",\"suffix\":\"\"}", 16 },
+        { "{\"type\":\"BPEDecoder\"}", 64 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int n = cases[i].most; n <= cases[i].most + 1; n++) {
+            struct buf b = {0};
+            buf_puts(&b, "{" MODEL("") ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[");
+            for (int k = 0; k < n; k++)
+                buf_printf(&b, "%s%s", k ? "," : "", cases[i].decoder);
+            buf_puts(&b, "]}}");
+            struct tokenizer *t = tokenizer_parse(b.data, b.len);
+            if ((t != NULL) != (n <= cases[i].most))
+                fail_msg("%d of %s: %s", n, cases[i].decoder, t ? "taken" : err_text());
+            tokenizer_close(t);
+            buf_free(&b);
+        }
+}
+
 static void test_text_refused(void **state)
 {
     (void)state;
@@ -475,7 +502,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden), cmocka_unit_test(test_post_processors), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_find_and_special), cmocka_unit_test(test_refused), cmocka_unit_test(test_text_refused),
+        cmocka_unit_test(test_find_and_special), cmocka_unit_test(test_refused), cmocka_unit_test(test_decoders_that_grow),
+        cmocka_unit_test(test_text_refused),
         cmocka_unit_test(test_changed_files), cmocka_unit_test(test_merges), cmocka_unit_test(test_long_piece),
         cmocka_unit_test(test_streams), cmocka_unit_test(test_stream_shows), cmocka_unit_test(test_pieces),
     };

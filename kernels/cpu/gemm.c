@@ -45,9 +45,34 @@ static void stay_alone(void)
         set_num_threads(1);
 }
 
+/* oneDNN 2.6 builds its objects in what posix_memalign gives, even if that is nothing, and throws through us what C++ throws where
+ * there is no memory.  So neither comes back without: this function stands before libc's, that one is what C++ calls before it throws. */
+int posix_memalign(void **p, size_t align, size_t size)
+{
+    *p = aligned_alloc(align, (size + align - 1) / align * align);
+    if (!*p)
+        die("out of memory: oneDNN asked for %zu bytes", size);
+    return 0;
+}
+
+static void no_memory(void)
+{
+    die("out of memory: oneDNN asked for more");
+}
+
+static void die_without_memory(void)
+{
+    void *symbol = dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");      /* std::set_new_handler */
+    void (*(*set_new_handler)(void (*handler)(void)))(void);
+    memcpy(&set_new_handler, &symbol, sizeof set_new_handler);
+    if (symbol)
+        set_new_handler(no_memory);
+}
+
 struct gemm *gemm_open(int n_thread)
 {
     struct gemm *g = mem_alloc(sizeof *g);
+    die_without_memory();
     stay_alone();
     g->n_thread = n_thread;
     need(dnnl_engine_create(&g->engine, dnnl_cpu, 0), "open the CPU");

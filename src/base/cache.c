@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/env.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -27,7 +28,7 @@ static int make_folders(char *path)
 /* A path that is not from the root counts as not set; so says the specification. */
 static const char *folder_of(const char *variable)
 {
-    const char *folder = getenv(variable);
+    const char *folder = env_text(variable);
     return folder && folder[0] == '/' ? folder : NULL;
 }
 

@@ -1,5 +1,4 @@
-/* cache.h - where the program keeps what it could also work out again; the user may delete it at any time.
- * Here alone the environment is read. */
+/* cache.h - where the program keeps what it could also work out again; the user may delete it at any time. */
 #ifndef BASE_CACHE_H
 #define BASE_CACHE_H
 

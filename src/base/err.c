@@ -8,12 +8,24 @@
 static _Thread_local char text[1024];
 static _Thread_local struct { void (*say)(void *arg); void *arg; } last;
 
+/* Names out of files stand in messages: they must not disturb a terminal, nor make two lines of one.  C1 controls are c2 80 .. c2 9f. */
+static void tame(unsigned char *s)
+{
+    for (; *s; s++) {
+        if (*s == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
+            *s++ = '?', *s = '?';
+        else if (*s < 0x20 || *s == 0x7f)
+            *s = '?';
+    }
+}
+
 int err_set(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    tame((unsigned char *)text);
     return -1;
 }
 

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-/* Stores the message for this thread and returns -1, so that `return err_set(...)` is the way out. */
+/* Stores the message for this thread, with ? for control characters, and returns -1, so that `return err_set(...)` is the way out. */
 int err_set(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Puts "prefix: " before the stored message; returns -1. */

@@ -1,5 +1,7 @@
 #include "base/hist.h"
 
+#include <math.h>
+
 /* Values below 64 have a bucket each; above, the octave and the six bits behind the leading one choose it. */
 static unsigned bucket(int64_t ns)
 {
@@ -34,6 +36,17 @@ double hist_percentile(const struct hist *h, double p)
             return middle(b);
     }
     return 0;
+}
+
+void hist_moments(const struct hist *h, double *mean, double *deviation)
+{
+    double sum = 0, squares = 0;
+    for (unsigned b = 0; b < 64 * 64; b++)
+        sum += (double)h->count[b] * middle(b);
+    *mean = sum / (double)h->n;
+    for (unsigned b = 0; b < 64 * 64; b++)
+        squares += (double)h->count[b] * (middle(b) - *mean) * (middle(b) - *mean);
+    *deviation = sqrt(squares / (double)h->n);
 }
 
 void hist_merge(struct hist *h, const struct hist *other)

@@ -45,6 +45,7 @@ const struct opt bench_options[] = {
     {"ab", 0, OPT_TEXT, "'OPTIONS' 'OPTIONS'", AT(ab), NULL, "two sets of options against each other: runs A B B A, each a process of its own, --repeat of both, then compared", NULL, 0, 0},
     {"slo", 0, OPT_TEXT, "LIMITS", AT(slo), NULL, "limits of latencies, for goodput and --find-max: ttft:p99:500ms,tpot:50ms,e2el:10s", NULL, 0, 0},
     {"find-max", 0, OPT_FLAG, NULL, AT(find_max), NULL, "search the highest rate that keeps --slo, from --rate (default: 1) on", NULL, 0, 0},
+    {"probe-time", 0, OPT_DURATION, "TIME", AT(probe_s), "12s", "the search lets requests in for so long at each rate, or longer where percentiles need more requests", NULL, 0.1, 1e6},
     {"precision", 0, OPT_REAL, "X", AT(precision), "0.05", "the search ends when its bounds are so near", NULL, 0.001, 1},
     SESSION_DEVICE(struct bench_opts, session),
     SESSION_SCHEDULING(struct bench_opts, session),
@@ -52,6 +53,7 @@ const struct opt bench_options[] = {
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for the result files (default: results/<UTC time>); none writes none", NULL, 0, 0},
     {"trace", 0, OPT_FLAG, NULL, AT(trace), NULL, "also write trace.json: steps, stages and requests for Perfetto or chrome://tracing", NULL, 0, 0},
     {"format", 0, OPT_CHOICE, NULL, AT(format), "table", "of what is printed", "table|md|csv|json|jsonl", 0, 0},
+    {"emit", 0, OPT_TEXT, "FORMAT,...", AT(emit), NULL, "also write the result files of vllm, llama-bench, mlperf (results/README.md)", NULL, 0, 0},
     SESSION_CSV_DIALECT(struct bench_opts, csv_dialect),
     {"allow-invalid", 0, OPT_FLAG, NULL, AT(allow_invalid), NULL, "exit with 0 though a run is INVALID", NULL, 0, 0},
     SESSION_PRICE(struct bench_opts, session),
@@ -68,7 +70,9 @@ struct plan_of_runs {
     struct bench_opts opts;
     struct bench bench;
     struct bench_rows rows;
+    char *sweep;                           /* its text, cut up: the points' options point into it */
     struct point *points; size_t n_point;
+    char **given, **rest;                  /* the command line; without --ab and its texts */
     char *sides[2];                        /* --ab; NULL: not given */
     char folder[512];                      /* "": none */
     bool several;                          /* runs, which have folders of their own */
@@ -126,12 +130,13 @@ static void add_point(struct plan_of_runs *r, const struct opt *o, const char *k
 /* "rate=1,2,4"; values are split at commas outside of parentheses: normal(128,32) is one. */
 static void make_points(struct plan_of_runs *r)
 {
-    char *text = r->opts.sweep ? strdup(r->opts.sweep) : NULL, *values = text, *key = strsep(&values, "=");
-    if (!text)
+    r->sweep = r->opts.sweep ? strdup(r->opts.sweep) : NULL;
+    char *values = r->sweep, *key = strsep(&values, "=");
+    if (!r->sweep)
         add_point(r, NULL, "", "");
     else if (!values || !values[0])
         die("bench: --sweep: \"%s\" is not KEY=VALUE,VALUE...", r->opts.sweep);
-    const struct opt *o = text ? sweep_option(key) : NULL;
+    const struct opt *o = r->sweep ? sweep_option(key) : NULL;
     for (char *at = values, *begin = values; values && begin; at++) {
         int depth = 0;
         for (; *at && (*at != ',' || depth); at++)
@@ -143,10 +148,21 @@ static void make_points(struct plan_of_runs *r)
     }
     for (size_t i = 0; i < r->n_point; i++)
         load_make(&r->points[i].load, &r->points[i].opts, r->bench.n_corpus > 0);
-    free(text);
 }
 
 /* ---- running them ---- */
+
+/* Options that say what is shown, not what is measured. */
+static bool is_shown(const char *word)
+{
+    static const char *const words[] = { "-q", "--quiet", "--format", "--log-level" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t n = strlen(words[i]);
+        if (strncmp(word, words[i], n) == 0 && (!word[n] || word[n] == '='))
+            return true;
+    }
+    return false;
+}
 
 /* Folders are for one command: what is in them is not mixed with what another one measures. */
 static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
@@ -156,7 +172,10 @@ static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
     size_t len = 0;
     buf_printf(&path, "%s/command", r->folder);
     for (int i = 0; i < argc; i++)
-        buf_printf(&now, "%s\n", argv[i]);
+        if (is_shown(argv[i]))
+            i += argv[i][1] == '-' && strcmp(argv[i], "--quiet") && !strchr(argv[i], '=');
+        else
+            buf_printf(&now, "%s\n", argv[i]);
     FILE *f = fopen(path.data, "r");
     if (f) {
         fclose(f);
@@ -171,6 +190,12 @@ static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
     buf_free(&now);
 }
 
+static void keep_rows(const struct plan_of_runs *r)
+{
+    if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
+        die("%s", err_text());
+}
+
 /* Runs the point, or takes what its folder has.  False: interrupted. */
 static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetition)
 {
@@ -180,8 +205,10 @@ static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetiti
     int there = r->several && r->folder[0] ? bench_rows_read(&r->rows, folder) : 0;
     if (there < 0)
         die("%s", err_text());
-    if (there)
+    if (there) {
+        keep_rows(r);
         return true;
+    }
     if (r->several && r->folder[0])
         folder_make(folder);
     if (r->several)
@@ -192,8 +219,7 @@ static bool run_point(struct plan_of_runs *r, struct point *p, uint64_t repetiti
     bench_rows_add(&r->rows, &s);
     if (!r->several && r->opts.format == BENCH_TABLE)
         results_print(&s, stdout);
-    if (r->several && r->folder[0] && bench_rows_write(&r->rows, r->folder))
-        die("%s", err_text());
+    keep_rows(r);
     return true;
 }
 
@@ -207,28 +233,45 @@ static bool run_points(struct plan_of_runs *r)
     return true;
 }
 
+/* Enough requests to tell the percentiles, and for a time in which an overload shows. */
+static int64_t probe_requests(const struct plan_of_runs *r, const struct point *p, double rate)
+{
+    double n = fmax(ceil(rate * r->opts.probe_s), (double)slo_samples(&p->load.slo));
+    return (int64_t)fmin(fmax(n, (double)r->opts.num_requests), 1e9);
+}
+
+/* Whether the probe's SLO was kept; *alone: its requests hardly ever met, so that a lower rate would be no easier. */
+static bool judge_probe(const struct plan_of_runs *r, double rate, bool *alone)
+{
+    size_t last = r->rows.n - 1;
+    const char *kept = bench_rows_cell(&r->rows, last, "slo_kept");
+    if (!kept[0])
+        die("bench: --find-max: a probe had too few requests to tell: %zu are needed; give a longer corpus or trace", slo_samples(&r->points[0].load.slo));
+    *alone = rate * strtod(bench_rows_cell(&r->rows, last, "e2el_mean_ms"), NULL) * 1e-3 < 0.1;
+    return strcmp(kept, "yes") == 0;
+}
+
 static bool search(struct plan_of_runs *r)
 {
     struct point *p = &r->points[0];
     struct slo_search s;
+    bool alone = false;
     slo_search_init(&s, p->opts.rate > 0 ? p->opts.rate : 1, p->opts.precision);
-    int64_t least = (int64_t)slo_samples(&p->load.slo);
-    p->opts.num_requests = p->opts.num_requests > least ? p->opts.num_requests : least;
-    while (slo_search_next(&s)) {
+    while (!(alone && !(s.kept > 0)) && slo_search_next(&s)) {
         p->opts.rate = s.next;
+        p->opts.num_requests = probe_requests(r, p, s.next);
         snprintf(p->text, sizeof p->text, "rate=%.4g", s.next);
         load_make(&p->load, &p->opts, r->bench.n_corpus > 0);
         if (!run_point(r, p, 1))
             return false;
-        const char *kept = bench_rows_cell(&r->rows, r->rows.n - 1, "slo_kept");
-        if (!kept[0])
-            die("bench: --find-max: a probe had too few requests to tell: %zu are needed; give a longer corpus or trace", (size_t)least);
-        slo_search_tell(&s, strcmp(kept, "yes") == 0);
+        slo_search_tell(&s, judge_probe(r, s.next, &alone));
     }
     if (s.kept > 0 && s.broken > 0)
         log_info("highest rate that keeps %s: %.4g requests/s (%.4g does not)", r->opts.slo, s.kept, s.broken);
+    else if (s.kept > 0)
+        log_warn("%s: kept at every rate tried, up to %.4g requests/s", r->opts.slo, s.kept);
     else
-        log_warn("%s: %s at every rate tried", r->opts.slo, s.kept > 0 ? "kept" : "not kept");
+        log_warn("%s: not kept, also where requests hardly ever meet (%.4g requests/s)", r->opts.slo, s.broken);
     return true;
 }
 
@@ -290,45 +333,52 @@ static void parse_options(struct plan_of_runs *r, int argc, char **argv)
     check_trace(o->replay);
     if (o->find_max && (!o->slo || o->sweep || o->repeat > 1))
         die("bench: --find-max needs --slo, and no --sweep or --repeat");
-    if (!o->num_requests && !r->bench.n_corpus && !o->replay)
+    if (!o->num_requests && !r->bench.n_corpus && !o->replay && !o->find_max)
         o->num_requests = 256;
     make_points(r);
     r->several = o->find_max || r->n_point > 1 || o->repeat > 1;
 }
 
-/* Rows that failed are told, and the first INVALID one. */
-static bool any_invalid(const struct bench_rows *r)
+/* What was not as it should be is told, row by row.  The exit status. */
+static int tell_faults(const struct bench_rows *r, bool allow_invalid)
 {
-    for (size_t i = 0; i < r->n; i++)
-        if (strcmp(bench_rows_cell(r, i, "failed"), "0"))
-            log_warn("%s of %s requests failed; requests.csv says why", bench_rows_cell(r, i, "failed"), bench_rows_cell(r, i, "lines"));
-    for (size_t i = 0; i < r->n; i++)
-        if (strcmp(bench_rows_cell(r, i, "validity"), "VALID")) {
-            log_warn("%s%sINVALID: %s", bench_rows_cell(r, i, "point"), bench_rows_cell(r, i, "point")[0] ? ": " : "", bench_rows_cell(r, i, "validity_rules"));
-            return true;
-        }
-    return false;
+    int status = EXIT_GOOD;
+    for (size_t i = 0; i < r->n; i++) {
+        const char *point = bench_rows_cell(r, i, "point"), *failed = bench_rows_cell(r, i, "failed"), *gap = point[0] ? ": " : "";
+        bool invalid = strcmp(bench_rows_cell(r, i, "validity"), "VALID");
+        if (strcmp(failed, "0"))
+            log_warn("%s%s%s of %s requests failed; requests.csv says why", point, gap, failed, bench_rows_cell(r, i, "lines"));
+        if (invalid)
+            log_warn("%s%sINVALID: %s", point, gap, bench_rows_cell(r, i, "validity_rules"));
+        if (strcmp(failed, "0") || (invalid && !allow_invalid))
+            status = EXIT_SOME_FAILED;
+    }
+    return status;
+}
+
+static char **copy_words(int n, char **words)
+{
+    char **copy = mem_array((size_t)n + 1, sizeof *copy);
+    memcpy(copy, words, (size_t)n * sizeof *copy);
+    return copy;
 }
 
 int cmd_bench(int argc, char **argv)
 {
     static struct plan_of_runs r;
     static struct session_opts session;            /* the session's own: it fills sizes in */
-    char **given = mem_array((size_t)argc + 1, sizeof *given), **rest = mem_array((size_t)argc + 1, sizeof *rest);
     int n_given = argc;
-    memcpy(given, argv, (size_t)argc * sizeof *given);     /* parsing moves operands to the end */
+    r.given = copy_words(argc, argv);              /* parsing moves operands to the end */
     take_sides(&r, &argc, argv);
-    memcpy(rest, argv, (size_t)argc * sizeof *rest);
+    r.rest = copy_words(argc, argv);
     parse_options(&r, argc, argv);
     if (r.opts.ceilings)
         return print_ceilings(&r.opts.session);
-    folder_choose(r.folder, sizeof r.folder, r.opts.results);
+    folder_choose(r.folder, sizeof r.folder, r.opts.results, NULL);
     if (r.folder[0])
-        keep_command(&r, n_given, given);
+        keep_command(&r, n_given, r.given);
     if (r.sides[0])
-        return bench_ab(&r.opts, r.sides, r.folder, argc, rest);
-    free(given);
-    free(rest);
+        return bench_ab(&r.opts, r.sides, r.folder, argc, r.rest);
     stop_catch();
     bench_rows_init(&r.rows);
     session = r.opts.session;
@@ -338,13 +388,18 @@ int cmd_bench(int argc, char **argv)
         log_warn("interrupted%s", r.folder[0] ? ": the same command with --results goes on" : "");
         return EXIT_AGAIN;
     }
+    if (r.several && r.folder[0] && bench_emit_rows(&r.rows, r.points[0].load.emit, r.folder))
+        die("%s", err_text());
     if (r.several || r.opts.format != BENCH_TABLE)
         bench_rows_print(&r.rows, (enum bench_format)r.opts.format);
     if (r.folder[0])
         log_info("result files are in %s/", r.folder);
-    int status = any_invalid(&r.rows) && !r.opts.allow_invalid ? EXIT_SOME_FAILED : EXIT_GOOD;
+    int status = tell_faults(&r.rows, r.opts.allow_invalid);
     bench_rows_free(&r.rows);
+    free(r.given);
+    free(r.rest);
     free(r.points);
+    free(r.sweep);
     session_close(&r.bench.session);
     return status;
 }

@@ -1,5 +1,6 @@
 /* bench.h - what the files of tokmill bench share: bench.c has the options and decides what runs, bench_run.c runs one
- * benchmark, bench_rows.c keeps and shows what came of them. */
+ * benchmark, bench_rows.c keeps and shows what came of them, bench_emit.c and bench_mlperf.c write
+ * it in the files of others. */
 #ifndef CMD_BENCH_H
 #define CMD_BENCH_H
 
@@ -11,10 +12,10 @@
 
 struct bench_opts {
     struct session_opts session;
-    const char *replay, *input_len, *output_len, *arrivals, *slo, *sweep, *ab, *results;
+    const char *replay, *input_len, *output_len, *arrivals, *slo, *sweep, *ab, *results, *emit;
     int64_t num_requests, prefix_len, prefix_count, concurrency, repeat, warmup;
     int scenario, count_from, format, csv_dialect, log_level;
-    double rate, precision;
+    double rate, precision, probe_s;
     bool find_max, allow_invalid, quiet, ceilings, trace;
 };
 
@@ -35,6 +36,7 @@ struct load {
     struct slo slo;
     bool corpus;                       /* the requests are the corpora's, not the workload's */
     char arrivals_text[64];
+    unsigned emit;
 };
 
 void load_make(struct load *l, struct bench_opts *o, bool corpus);     /* what is wrong with the options ends the program */
@@ -64,5 +66,13 @@ int bench_ab(const struct bench_opts *o, char *const texts[2], const char *folde
 
 enum bench_format { BENCH_TABLE, BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL };
 void bench_rows_print(const struct bench_rows *r, enum bench_format f);
+
+/* bench_emit.c: --emit. */
+enum { EMIT_VLLM = 1, EMIT_LLAMA_BENCH = 2, EMIT_MLPERF = 4 };
+unsigned bench_emit_parse(const struct load *l);       /* of the options; what is wrong with them ends the program */
+int      bench_emit(const struct summary *s, const struct meter *m, const struct load *l, const char *folder);     /* a run: 0, or -1: err_text() */
+int      bench_emit_mlperf(const struct summary *s, const struct meter *m, const struct load *l, const char *folder);      /* bench_mlperf.c; nothing, where no request was done */
+int      bench_emit_write(const char *folder, const char *name, struct buf *text);         /* frees the text: 0, or -1: err_text() */
+int      bench_emit_rows(const struct bench_rows *r, unsigned emit, const char *folder);   /* all of them, a point at a time: 0, or -1: err_text() */
 
 #endif

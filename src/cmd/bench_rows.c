@@ -141,7 +141,7 @@ int bench_rows_write(const struct bench_rows *r, const char *folder)
 /* ---- what people see ---- */
 
 static const struct shown { const char *column, *title; int decimals; } shown[] = {
-    {"point", "point", -1}, {"repetition", "run", -1}, {"done", "done", -1}, {"wall_s", "wall s", 1},
+    {"point", "point", -1}, {"repetition", "run", -1}, {"done", "done", -1}, {"wall_s", "wall s", 2},
     {"output_tokens_per_s", "output tok/s", 1}, {"total_tokens_per_s", "total tok/s", 1}, {"usd_per_mtok", "$/Mtok", 4},
     {"ttft_p50_ms", "ttft p50 ms", 1}, {"ttft_p99_ms", "ttft p99 ms", 1}, {"tpot_p50_ms", "tpot p50 ms", 2},
     {"tpot_p99_ms", "tpot p99 ms", 2}, {"e2el_p50_ms", "e2el p50 ms", 1}, {"goodput_rps", "goodput /s", 2}, {"slo_kept", "SLO kept", -1},
@@ -204,7 +204,7 @@ static void print_table(const struct bench_rows *r, bool md)
     }
 }
 
-/* Of the rows of one point: mean and its 95 % interval, median and standard deviation. */
+/* Of the rows of one point: mean and its 95 % interval (nothing here is negative), median and standard deviation. */
 static void print_spread(const struct bench_rows *r, const char *point, const struct shown *s)
 {
     double *x = mem_array(r->n, sizeof *x);
@@ -215,7 +215,7 @@ static void print_spread(const struct bench_rows *r, const char *point, const st
     if (n > 1) {
         struct interval c = stats_mean_interval(x, n, 0.95);
         printf("%s%s%-13s mean %.*f (95 %%: %.*f .. %.*f), median %.*f, stddev %.*f over %zu runs\n", point, point[0] ? "  " : "", s->title, s->decimals,
-               stats_mean(x, n), s->decimals, c.low, s->decimals, c.high, s->decimals, stats_median(x, n), s->decimals, stats_deviation(x, n), n);
+               stats_mean(x, n), s->decimals, c.low > 0 ? c.low : 0.0, s->decimals, c.high, s->decimals, stats_median(x, n), s->decimals, stats_deviation(x, n), n);
     }
     free(x);
 }
@@ -231,6 +231,11 @@ static void print_spreads(const struct bench_rows *r)
             if (shown[k].decimals > 0)
                 print_spread(r, point, &shown[k]);
     }
+}
+
+static bool repeats(const struct bench_rows *r)
+{
+    return r->n && strcmp(bench_rows_cell(r, r->n - 1, "repetition"), "1");
 }
 
 static void print_json(const struct bench_rows *r, bool lines)
@@ -251,7 +256,7 @@ void bench_rows_print(const struct bench_rows *r, enum bench_format f)
     } else {
         print_table(r, f == BENCH_MD);
     }
-    if (f == BENCH_TABLE) {
+    if (f == BENCH_TABLE && repeats(r)) {
         putchar('\n');
         print_spreads(r);
     }

@@ -46,8 +46,9 @@ static void make_arrivals(struct load *l)
     snprintf(text, sizeof text, "poisson:%.9g", o->rate > 0 ? o->rate : 1);
     need_option(!arrivals_parse(&l->arrivals, o->arrivals ? o->arrivals : text), "--arrivals");
     snprintf(l->arrivals_text, sizeof l->arrivals_text, "%s", o->arrivals ? o->arrivals : text);
-    if (o->rate > 0 && (l->arrivals.kind == ARRIVALS_RAMP || l->arrivals.kind == ARRIVALS_EXP_RAMP || l->arrivals.kind == ARRIVALS_TRACE))
-        die("bench: --rate does not go with --arrivals %s, which has its own", o->arrivals);
+    bool own_rate = l->arrivals.kind == ARRIVALS_RAMP || l->arrivals.kind == ARRIVALS_EXP_RAMP || l->arrivals.kind == ARRIVALS_TRACE;
+    if ((o->rate > 0 || o->find_max) && own_rate)
+        die("bench: --rate and --find-max do not go with --arrivals %s, which has a rate of its own", o->arrivals);
     if (l->arrivals.kind == ARRIVALS_TRACE && !o->replay && !l->corpus)
         die("bench: --arrivals trace needs --replay FILE, or a corpus whose lines have \"arrival_s\"");
     l->arrivals.rate = o->rate > 0 ? o->rate : l->arrivals.rate;
@@ -68,6 +69,7 @@ void load_make(struct load *l, struct bench_opts *o, bool corpus)
         make_arrivals(l);
     if (o->slo)
         need_option(!slo_parse(&l->slo, o->slo), "--slo");
+    l->emit = bench_emit_parse(l);
 }
 
 /* ---- running ---- */
@@ -121,8 +123,10 @@ static void run_load(struct bench *b, const struct load *l, struct pace *pace, u
 {
     struct session *s = &b->session;
     struct tok_state *tok = tok_state_open(s->tokenizer);
-    struct pipeline pipe = {
-        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .tokenizer = s->tokenizer,
+    static struct pipeline pipe;       /* a reader that was left may still look at it */
+    pipe = (struct pipeline){
+        .corpora = b->corpora, .n_corpus = b->n_corpus, .limit = n, .n_vocab = s->model->config.n_vocab, .max_len = engine_max_len(s->engine),
+        .tokenizer = s->tokenizer,
         .workload = l->corpus ? NULL : open_workload(b, l, tok, seed), .pace = pace, .meter = &b->meter, .stop = &stop_asked,
         .requests = { .defaults = { .max_tokens = 256, .n = 1, .top_p = 1, .repetition_penalty = 1, .logprobs = -1, .seed = seed } },
         .style = { .model = s->model_name },
@@ -205,6 +209,7 @@ static const char *judge(const struct bench *b, const struct load *l)
     return kept ? "yes" : "no";
 }
 
+/* What was interrupted leaves no summary: it is to be run again. */
 void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repetition, const char *folder, struct summary *s)
 {
     static struct pace pace;           /* a reader that was left may still look at it */
@@ -222,13 +227,16 @@ void bench_run(struct bench *b, struct load *l, const char *point, uint64_t repe
     run_load(b, l, &pace, (uint64_t)l->opts->session.seed, l->opts->num_requests);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
+    if (l->arrivals.kind == ARRIVALS_TRACE && l->scenario == SCENARIO_SERVER && pace.n_in && !pace.n_recorded)
+        die("bench: --arrivals trace: no line of \"%s\" has \"arrival_s\"", b->corpora[0]);
     struct run_facts f = session_facts(&b->session, &b->meter, true);
     f.end_ns = end_ns;
     add_facts(&f, b, l, &pace, point, repetition);
     stage_add(b->meter.clock[THREAD_ENGINE], STAGE_LOAD, (int64_t)(b->session.load_s * 1e9), 1, 0);
     results_make(s, &b->meter, &f);
     s->slo_kept = judge(b, l);
-    if (folder && (meter_flush(&b->meter) || results_write(s, folder)))
+    if (folder && !stop_asked && (meter_flush(&b->meter) || bench_emit(s, &b->meter, l, folder) || results_write(s, folder)))
         die("%s", err_text());
-    meter_close(&b->meter);
+    if (!stop_asked)                   /* its clocks may still be the reader's */
+        meter_close(&b->meter);
 }

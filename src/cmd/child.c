@@ -27,29 +27,47 @@ void child_split(struct child *c, char *text)
         child_add(c, word);
 }
 
-/* The child's own signals, which the parent may ignore while it waits. */
-int child_run(const struct child *c)
+/* With the child's own signals, which the parent may ignore or pass on while it waits. */
+static pid_t start(const struct child *c, bool seen)
 {
     posix_spawnattr_t attr;
     posix_spawn_file_actions_t files;
     sigset_t set;
     pid_t child;
-    int status;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | (seen ? POSIX_SPAWN_SETPGROUP : 0));
     posix_spawnattr_setsigdefault(&attr, &set);
+    posix_spawnattr_setpgroup(&attr, 0);
     posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", 1 /* O_WRONLY */, 0);
+    if (!seen)
+        posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", 1 /* O_WRONLY */, 0);
     int e = posix_spawn(&child, "/proc/self/exe", &files, &attr, c->word, environ);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&files);
     if (e)
         die("cannot run %s %s: %s", c->word[0], c->word[1], strerror(e));
+    return child;
+}
+
+pid_t child_start(const struct child *c)
+{
+    return start(c, true);
+}
+
+int child_end(pid_t child)
+{
+    int status;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
+    return status;
+}
+
+int child_run(const struct child *c)
+{
+    int status = child_end(start(c, false));
     return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_CANNOT;
 }
 

@@ -21,13 +21,16 @@ extern const struct command commands[];        /* name NULL ends it */
  * a bad option dies with a pointer to --help. */
 int cmd_options(void *into, int argc, char **argv);
 
-extern const struct opt run_options[], verify_options[], bench_options[], compare_options[], inspect_options[], make_model_options[], tokenize_options[], no_options[];
+extern const struct opt run_options[], verify_options[], merge_options[], bench_options[], compare_options[], report_options[], inspect_options[],
+    make_model_options[], tokenize_options[], no_options[];
 int cmd_run(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_make_model(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_completion(int argc, char **argv);     /* prints a bash completion */
 int cmd_man(int argc, char **argv);            /* prints the man page as scdoc source */

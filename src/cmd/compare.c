@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/env.h"
 #include "base/err.h"
 #include "cmd/cmd.h"
 #include "data/zfile.h"
@@ -287,7 +288,7 @@ static int status_of(const struct compare_report *r)
 /* GitHub's runner reads its commands from both streams; standard output may be a document in a file. */
 static void annotate(const struct compare_report *r)
 {
-    const char *in_actions = getenv("GITHUB_ACTIONS");
+    const char *in_actions = env_text("GITHUB_ACTIONS");
     struct buf b = {0};
     if (in_actions && strcmp(in_actions, "true") == 0)
         compare_put_annotations(&b, r);

@@ -12,7 +12,7 @@
 
 /* Columns of summary.csv that say what was run, not how it went. */
 struct key_column { const char *name; bool workload; };        /* workload: what was asked; else how and on what it was run */
-enum { N_KEY = 20 };
+enum { N_KEY = 24 };
 extern const struct key_column key_columns[N_KEY];
 
 struct run_row { const char *key[N_KEY]; double value[N_METRIC]; bool valid; };        /* "" and NaN: no such column, or empty */

@@ -10,10 +10,13 @@
 #include "cmd/compare.h"
 #include "data/csv.h"
 
+enum { MAX_ROW = 100000 };
+
 const struct key_column key_columns[N_KEY] = {
     {"tokmill_version", false}, {"model", true}, {"family", true}, {"params", true}, {"device", false}, {"device_text", false},
     {"threads", false}, {"compute", false}, {"weight_dtype", false}, {"kv_dtype", false}, {"corpus", true}, {"lines", true},
-    {"input_tokens", true}, {"scenario", true}, {"point", true}, {"order", false}, {"max_seqs", false}, {"max_step_tokens", false},
+    {"input_tokens", true}, {"scenario", true}, {"point", true}, {"arrivals", true}, {"concurrency", true}, {"input_len", true}, {"output_len", true},
+    {"order", false}, {"max_seqs", false}, {"max_step_tokens", false},
     {"block_size", false}, {"deterministic", false},
 };
 
@@ -29,50 +32,65 @@ static const char *key_text(struct arena *a, const char *name, const char *text)
     return copy;
 }
 
-static int take_row(struct run_set *s, const struct csv *c, size_t row, const size_t *key_at, const size_t *value_at, size_t validity_at)
+/* Where a row has what is compared. */
+struct places { int key[N_KEY], value[N_METRIC], validity; };
+
+static int take_row(struct run_set *s, struct csv *c, const char *path, const struct places *p)
 {
+    if (s->n_row == MAX_ROW)
+        return err_set("%s:%zu: more than %d rows", path, csv_line(c), MAX_ROW);
+    if ((s->n_row & (s->n_row - 1)) == 0)          /* a power of two, or 0: full */
+        s->rows = mem_resize(s->rows, s->n_row ? 2 * s->n_row : 1, sizeof *s->rows);
     struct run_row *r = &s->rows[s->n_row++];
-    *r = (struct run_row){ .valid = validity_at == CSV_NONE || strcmp(c->rows[row][validity_at], "INVALID") != 0 };
+    *r = (struct run_row){ .valid = strcmp(csv_text(c, p->validity), "INVALID") != 0 };
     for (size_t k = 0; k < N_KEY; k++)
-        r->key[k] = key_at[k] == CSV_NONE ? "" : key_text(&s->arena, key_columns[k].name, c->rows[row][key_at[k]]);
+        r->key[k] = key_text(&s->arena, key_columns[k].name, csv_text(c, p->key[k]));
     for (size_t m = 0; m < N_METRIC; m++) {
-        if (csv_number(c, row, value_at[m], &r->value[m]))
+        if (csv_number(c, p->value[m], &r->value[m]))
             return -1;
         if (r->value[m] < 0)
-            return err_set("%s:%zu: %s is %g: no result is below 0", c->path, c->lines[row], metrics[m].name, r->value[m]);
+            return err_set("%s:%zu: %s is %g: no result is below 0", path, csv_line(c), metrics[m].name, r->value[m]);
     }
     return 0;
 }
 
-static int take_rows(struct run_set *s, const struct csv *c)
+/* -1: no column of them is known. */
+static int find_places(struct places *p, const struct csv *c)
 {
-    size_t key_at[N_KEY], value_at[N_METRIC], n_known = 0;
+    size_t n_known = 0;
     for (size_t k = 0; k < N_KEY; k++)
-        key_at[k] = csv_column(c, key_columns[k].name);
+        p->key[k] = csv_find(c, key_columns[k].name);
     for (size_t m = 0; m < N_METRIC; m++) {
-        value_at[m] = csv_column(c, metrics[m].name);
-        n_known += value_at[m] != CSV_NONE;
+        p->value[m] = csv_find(c, metrics[m].name);
+        n_known += p->value[m] >= 0;
     }
-    if (!n_known)
-        return err_set("%s: no column that can be compared: is it a summary.csv of a run?", c->path);
-    if (!c->n_row)
-        return err_set("%s: no rows", c->path);
-    s->rows = mem_resize(s->rows, s->n_row + c->n_row, sizeof *s->rows);
-    for (size_t row = 0; row < c->n_row; row++)
-        if (take_row(s, c, row, key_at, value_at, csv_column(c, "validity")))
-            return -1;
-    return 0;
+    p->validity = csv_find(c, "validity");
+    return n_known ? 0 : -1;
+}
+
+static int take_rows(struct run_set *s, struct csv *c, const char *path)
+{
+    struct places p;
+    size_t before = s->n_row;
+    int rc = 0;
+    if (find_places(&p, c))
+        return err_set("%s: no column that can be compared: is it a summary.csv of a run?", path);
+    while (!rc && (rc = csv_next(c)) > 0)
+        rc = take_row(s, c, path, &p);
+    if (!rc && s->n_row == before)
+        rc = err_set("%s: no rows", path);
+    return rc;
 }
 
 int runs_read(struct run_set *s, const char *path)
 {
     struct buf file = {0};
-    struct csv c;
     struct stat st;
     bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     buf_printf(&file, "%s%s", path, folder ? "/summary.csv" : "");
-    int rc = csv_read(&c, file.data) || take_rows(s, &c) ? -1 : 0;
-    csv_free(&c);
+    struct csv *c = csv_open(file.data);
+    int rc = c ? take_rows(s, c, file.data) : -1;
+    csv_close(c);
     buf_free(&file);
     return rc;
 }

@@ -28,20 +28,22 @@ void folder_make(const char *path)
     }
 }
 
-void folder_choose(char *folder, size_t size, const char *given)
+void folder_choose(char *folder, size_t size, const char *given, const char *part)
 {
     folder[0] = 0;
     if (given && strcmp(given, "none") == 0)
         return;
     time_t now = (time_t)clock_unix_s();
     struct tm utc;
-    char stamp[64];
-    strftime(stamp, sizeof stamp, "results/%Y%m%d-%H%M%S", gmtime_r(&now, &utc));
+    char base[448];
     int n = 0;
     if (given)
-        snprintf(folder, size, "%s", given);
-    else
-        for (snprintf(folder, size, "%s", stamp); access(folder, F_OK) == 0;)
-            snprintf(folder, size, "%s-%d", stamp, ++n);       /* two runs in one second */
+        snprintf(base, sizeof base, "%s%s%s", given, part ? "/" : "", part ? part : "");
+    else {
+        strftime(base, sizeof base, "results/%Y%m%d-%H%M%S", gmtime_r(&now, &utc));
+        snprintf(base + strlen(base), sizeof base - strlen(base), "%s%s", part ? "-" : "", part ? part : "");
+    }
+    for (snprintf(folder, size, "%s", base); (part || !given) && access(folder, F_OK) == 0;)
+        snprintf(folder, size, "%s-%d", base, ++n);            /* two runs in one second, or a further try */
     folder_make(folder);
 }

@@ -14,6 +14,9 @@ const struct command commands[] = {
     {"verify", "OUT CORPUS...", "check that every line has exactly one row", verify_options, cmd_verify,
      "OUT: the rows of a run over the corpora, finished or not.  Names lines that have no row or several, and rows that are of no line; with --sample some lines are "
      "run again, and their tokens compared.  Exit status: 0 all is well, 1 it is not, 2 something could not be read."},
+    {"merge", "OUT SHARD...", "join the shards of a run and prove that every line is there once", merge_options, cmd_merge,
+     "Reads the rows that runs with --shard K/N wrote (their names say which part each is) and writes OUT in input order, once it is proved that every line has one row. "
+     "Exit status: 0 merged, 1 merged, and some rows are error rows, 2 something is missing or there twice, and nothing is written."},
     {"bench", "[CORPUS...]", "measure a workload: all at once, at a rate, in sweeps", bench_options, cmd_bench,
      "Runs synthetic requests, a trace or corpora through the model under a scenario, once or in repetitions, over a sweep or in search of the highest rate that keeps an SLO, "
      "and says of each run whether it is valid.  Result files go to a folder; the same command with the same folder goes on where it was interrupted."},
@@ -21,6 +24,9 @@ const struct command commands[] = {
      "BASE and each NEW: a result folder, a summary.csv, rows of answers (.jsonl, .jsonl.zst, .jsonl.gz), or several of them with commas between. "
      "Repeated runs (at least 4 a side) are judged metric by metric with Mann-Whitney's test at 0.05 and a limit; answers are joined by id. "
      "Exit status: 0 pass, 1 a regression, 2 could not compare, 3 too few repetitions."},
+    {"report", "RESULTS...", "show results folders as a page with charts", report_options, cmd_report,
+     "Writes one self-contained HTML file of inline SVG without scripts, or Markdown: the runs, throughput against latency, distributions, stages, "
+     "batch over time, roofline, and the change against a baseline."},
     {"inspect", "MODEL", "show what is in a model and what it needs", inspect_options, cmd_inspect,
      "Prints family, shapes, parameters, bytes of weights and KV, and the memory that a number of sequences needs."},
     {"make-model", "OUT", "write a model of a real shape with random weights", make_model_options, cmd_make_model,

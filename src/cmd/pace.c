@@ -7,6 +7,7 @@
 #include "base/clock.h"
 
 #define LOOK_NS 100000000       /* how often a waiting reader looks whether the run is over */
+#define MOST_S  1e9             /* "never", and still nanoseconds in 64 bits */
 
 void pace_start(struct pace *p)
 {
@@ -58,6 +59,15 @@ static void count_late(struct pace *p, int64_t due_ns)
     p->n_late += late_ms > PACE_LATE_MS;
 }
 
+/* A request without a recorded time, or with one before that of the request before, comes with it: fmax passes over NaN. */
+static int64_t next_due(struct pace *p, double recorded_s)
+{
+    p->n_recorded += recorded_s >= 0;
+    double next_s = arrivals_next(&p->arrivals, recorded_s >= 0 ? recorded_s : (double)NAN);
+    p->due_s = fmin(fmax(p->due_s, next_s), MOST_S);
+    return p->start_ns + (int64_t)(p->due_s * 1e9);
+}
+
 bool pace_wait(struct pace *p, double recorded_s, struct answer *a)
 {
     a->due = p->scenario == SCENARIO_SERVER || p->from_start;
@@ -70,7 +80,7 @@ bool pace_wait(struct pace *p, double recorded_s, struct answer *a)
         a->due = true;
         return room;
     }
-    a->arrival_ns = p->start_ns + (int64_t)(arrivals_next(&p->arrivals, recorded_s >= 0 ? recorded_s : (double)NAN) * 1e9);
+    a->arrival_ns = next_due(p, recorded_s);
     bool open = wait_until(p, a->arrival_ns);
     count_late(p, a->arrival_ns);
     return open;

@@ -22,6 +22,8 @@ struct pace {
     const atomic_bool *stop;
     /* kept */
     int64_t  start_ns, free_ns;            /* free: the reader was done with the request before */
+    double   due_s;                        /* server: of the request before, from the start on */
+    uint64_t n_recorded;                   /* requests with a recorded time */
     uint64_t n_in, n_late;                 /* late: let in more than PACE_LATE_MS after it was due and the reader was free */
     double   late_max_ms;
     pthread_mutex_t lock; pthread_cond_t left;
@@ -34,7 +36,8 @@ void pace_start(struct pace *p);
 void pace_end(struct pace *p);
 
 /* The reader, before each request: waits until it may come, and sets the answer's arrival.  recorded_s: by its trace or line,
- * negative or NaN: nothing.  False: the run is over. */
+ * negative or NaN: nothing, it comes
+ * with the one before.  False: the run is over. */
 bool pace_wait(struct pace *p, double recorded_s, struct answer *a);
 
 void pace_let_in(struct pace *p);          /* the reader: the request is in the queue */

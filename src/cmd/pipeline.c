@@ -10,9 +10,11 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/supervise.h"
 
 #define QUEUE_LENGTH 64         /* a line may be long: what waits is mostly in the scheduler, which counts tokens */
 #define ORDER_WINDOW 65536     /* rows that may be ahead of the one to write next */
+#define MOST_IDS ((size_t)1 << 20)     /* room for ids that is kept from one prompt to the next */
 #define FLUSH_NS 1000000000    /* rows are on disk after this time at the latest */
 
 int pipeline_probe(const char *corpus)
@@ -43,7 +45,29 @@ static void fail_for_good(struct pipeline *p)
 
 /* ---- the reader ---- */
 
-struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, serial; };
+struct reading { struct pipeline *p; struct stage_clock *clock; struct tok_state *tok; struct tok_ids ids; uint64_t index, n_line, serial; };       /* n_line: not blank */
+
+/* A prompt that can never run is refused before its ids are copied, and the room that it took is given back. */
+static int encode_prompt(struct reading *rd, struct request *r)
+{
+    struct tok_ids *ids = &rd->ids;
+    ids->n = 0;
+    if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, ids))
+        return err_wrap("prompt");
+    size_t n = ids->n;
+    if (n < rd->p->max_len) {
+        r->n_prompt = (uint32_t)n;
+        r->prompt_ids = arena_alloc(&r->arena, n * sizeof *r->prompt_ids);
+        if (n)
+            memcpy(r->prompt_ids, ids->ids, n * sizeof *r->prompt_ids);
+    }
+    if (ids->cap > MOST_IDS) {
+        free(ids->ids);
+        *ids = (struct tok_ids){0};
+    }
+    return n < rd->p->max_len ? 0
+         : err_set("the prompt has %zu tokens, and with one token of output a sequence may have %u", n, rd->p->max_len);
+}
 
 /* Fills prompt_ids; a prompt that cannot be used fails the request. */
 static void tokenize(struct reading *rd, struct request *r)
@@ -52,16 +76,9 @@ static void tokenize(struct reading *rd, struct request *r)
         request_fail(r, "messages: chat templates are not supported yet; give \"prompt\" or \"prompt_token_ids\"");
         return;
     }
-    if (r->prompt) {
-        rd->ids.n = 0;
-        if (tokenizer_encode(rd->tok, r->prompt, r->prompt_len, true, &rd->ids)) {
-            request_fail(r, "prompt: %s", err_text());
-            return;
-        }
-        r->n_prompt = (uint32_t)rd->ids.n;
-        r->prompt_ids = arena_alloc(&r->arena, rd->ids.n * sizeof *r->prompt_ids);
-        if (rd->ids.n)
-            memcpy(r->prompt_ids, rd->ids.ids, rd->ids.n * sizeof *r->prompt_ids);
+    if (r->prompt && encode_prompt(rd, r)) {
+        request_fail(r, "%s", err_text());
+        return;
     }
     if (!r->n_prompt)
         request_fail(r, "the prompt is empty: it has no tokens");
@@ -127,6 +144,12 @@ static bool is_over(struct reading *rd, struct request *r, const char *line, siz
     return true;
 }
 
+/* Another shard's line, or not one to be taken alone.  It has been parsed all the same, like one that has its row. */
+static bool is_others(const struct pipeline *p, uint64_t nth, uint64_t index)
+{
+    return (p->shard.n && nth % p->shard.n != p->shard.k) || (p->only && !line_set_has(p->only, index));
+}
+
 static bool take_line(struct reading *rd, const char *file, uint64_t line_number, const char *line, size_t len)
 {
     uint64_t index = rd->index++;
@@ -135,8 +158,14 @@ static bool take_line(struct reading *rd, const char *file, uint64_t line_number
         return true;
     int64_t start = clock_ns();
     struct request *r = request_parse(&rd->p->requests, file, line_number, index, line, len);
+    if (is_others(rd->p, rd->n_line++, index)) {
+        request_free(r);
+        return true;
+    }
     if (is_over(rd, r, line, len, &open))
         return open;
+    if (rd->p->poison && line_set_has(rd->p->poison, index))
+        request_fail(r, "the engine breaks down on this line, also when it runs alone");
     int64_t parsed = clock_ns();
     stage_add(rd->clock, STAGE_PARSE, parsed - start, 1, 0);
     if (!r->error) {
@@ -156,7 +185,9 @@ static void take_broken(struct reading *rd, const char *file, uint64_t line_numb
     request_fail(r, "%s; the rest of the file was not read", why);
     bool open;
     log_error("%s", r->error);
-    if (!is_over(rd, r, "", 0, &open))
+    if (is_others(rd->p, rd->n_line++, r->index))
+        request_free(r);
+    else if (!is_over(rd, r, "", 0, &open))
         hand_over(rd, r);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/queue.h"
 #include "cmd/pace.h"
+#include "cmd/shard.h"
 #include "data/answer.h"
 #include "data/journal.h"
 #include "data/request.h"
@@ -24,8 +25,10 @@ struct pipeline {
     struct workload *workload;             /* instead of corpora; NULL: none */
     struct pace *pace;                     /* NULL: requests come as fast as they are taken */
     int64_t limit;                         /* lines, or requests, to take; 0: all */
+    struct shard shard;                    /* of these, the lines to take */
+    const struct line_set *only, *poison;  /* lines to take alone; lines that get an error row; NULL: all, none */
     bool ordered;
-    uint32_t n_vocab;                      /* of the model: ids must be below */
+    uint32_t n_vocab, max_len;             /* ids must be below; tokens that a sequence may have */
     const struct tokenizer *tokenizer;
     struct request_reader requests;
     struct row_style style;

@@ -12,12 +12,15 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/cmd.h"
+#include "cmd/shard.h"
 #include "data/journal.h"
 #include "data/zfile.h"
 
 /* Options that say where and how fast, not what: the others are facts. */
 static const char *const passing[] = {
-    "output", "results", "resume", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens", "no-prefix-cache", "order",
+    "output", "results", "resume", "supervise", "in-flight", "poison", "threads", "kv-memory", "kv-blocks", "block-size", "max-seqs", "max-step-tokens",
+    "no-prefix-cache", "order",
     "price", "csv-dialect", "quiet", "log-level", "device", "model",
 };
 
@@ -177,23 +180,49 @@ static void cut_tail(struct pipeline *p, const char *output)
              there > c.n_row ? ", and what was not yet safe on disk is made again" : "");
 }
 
-void resume_open(struct pipeline *p, const struct resume_facts *f, const char *output, const char *errors)
+static struct journal *open_journal(const struct resume_facts *f, const char *output, const uint64_t sizes[JOURNAL_N_FILE])
 {
     struct journal_fact facts[MOST_FACTS];
+    char path[4096];
+    bool busy;
+    journal_path(path, sizeof path, output);
+    struct journal *j = journal_open(path, facts, make_facts(facts, f), sizes, &busy);
+    if (!j && !busy)
+        die("run: %s", err_text());
+    if (!j) {
+        log_error("run: %s; try again when it has ended", err_text());
+        exit(EXIT_AGAIN);
+    }
+    return j;
+}
+
+/* Now that the journal is ours: another run may have published since we looked, and then removed its own. */
+static bool is_late(struct pipeline *p, const struct resume_names *n)
+{
+    if (!n->published || access(n->published, F_OK))
+        return false;
+    unlink(n->output);
+    if (journal_end_run(p->journal))
+        die("run: %s", err_text());
+    p->journal = NULL;
+    return true;
+}
+
+bool resume_open(struct pipeline *p, const struct resume_facts *f, const struct resume_names *n, const char *errors)
+{
     bool file, errors_file = false;
-    uint64_t sizes[JOURNAL_N_FILE] = { size_of(output, &file), p->keeps_errors ? size_of(errors, &errors_file) : 0 };
+    uint64_t sizes[JOURNAL_N_FILE] = { size_of(n->output, &file), p->keeps_errors ? size_of(errors, &errors_file) : 0 };
     p->keeps_errors = errors_file;
     if (file) {
-        char path[4096];
-        journal_path(path, sizeof path, output);
-        p->journal = journal_open(path, facts, make_facts(facts, f), sizes);
-        if (!p->journal)
-            die("run: %s", err_text());
+        p->journal = open_journal(f, n->output, sizes);
+        if (is_late(p, n))
+            return false;
         if (!journal_is_new(p->journal))
-            cut_tail(p, output);
+            cut_tail(p, n->output);
     }
-    p->rows = open_at(output, p->journal ? journal_end(p->journal, 0) : 0);
+    p->rows = open_at(n->output, p->journal ? journal_end(p->journal, 0) : 0);
     p->errors = errors ? open_at(errors, p->journal && p->keeps_errors ? journal_end(p->journal, 1) : 0) : NULL;
+    return true;
 }
 
 /* ---- the accounts ---- */
@@ -215,11 +244,13 @@ static int account(struct pipeline *p, const char *output)
     return lost || again ? err_set("\"%s\": the accounts do not close", output) : 0;
 }
 
-int resume_close(struct pipeline *p, const char *output, bool interrupted)
+int resume_close(struct pipeline *p, const struct resume_names *n, bool interrupted)
 {
     if (!p->journal || interrupted)            /* interrupted: the reader may still look into it */
         return 0;
-    int rc = account(p, output);
+    int rc = account(p, n->output);
+    if (!rc && n->published)
+        rc = shard_publish(n->output, n->published);
     if (rc)
         journal_close(p->journal);
     else

@@ -12,15 +12,19 @@ struct resume_facts {
     char **corpora; int n_corpus;
 };
 
+/* Where the rows go, and the name they get when all are there (cmd/shard.h); NULL: they have it from the start. */
+struct resume_names { const char *output, *published; };
+
 /* True: there is nothing to do, because the output is whole: it is there, and has no journal (any more). */
 bool resume_is_whole(const char *output);
 
 /* Opens output (and errors, or NULL) for the pipeline, with a journal where the output is a file: as they were left, or
- * anew; errors as they were left only if they are of all runs together (pipeline.keeps_errors).  What is wrong ends the program. */
-void resume_open(struct pipeline *p, const struct resume_facts *f, const char *output, const char *errors);
+ * anew; errors as they were left only if they are of all runs together (pipeline.keeps_errors).  False: the whole has been published
+ * by another run, and there is nothing to do.  What is wrong ends the program; another run writing them now, with EXIT_AGAIN. */
+bool resume_open(struct pipeline *p, const struct resume_facts *f, const struct resume_names *n, const char *errors);
 
 /* After the outputs are closed: the accounts of all runs together, worked out from the files (pipeline.n_failed, too).  When all
- * lines have their row the journal ends.  0, or -1: err_text(); pipeline.lasting: they do not close. */
-int resume_close(struct pipeline *p, const char *output, bool interrupted);
+ * lines have their row they are published and the journal ends.  0, or -1: err_text(); pipeline.lasting: they do not close. */
+int resume_close(struct pipeline *p, const struct resume_names *n, bool interrupted);
 
 #endif

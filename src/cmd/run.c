@@ -1,26 +1,31 @@
 /* tokmill run: the main job.  Opens everything, starts the reader and the writer, is itself the engine's thread,
  * and reports. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/folder.h"
 #include "cmd/pipeline.h"
 #include "cmd/resume.h"
 #include "cmd/session.h"
+#include "cmd/shard.h"
 #include "cmd/stop.h"
+#include "cmd/supervise.h"
 #include "data/table.h"
 
 #define MAX_NAMED 16           /* requests in flight that are told one by one */
 
 struct run_opts {
     struct session_opts session;
-    const char *output, *errors, *results;
-    bool resume, ordered, quiet, ignore_eos, token_ids, metrics;
+    const char *output, *errors, *results, *shard, *lines, *poison, *in_flight;
+    bool supervise, resume, ordered, quiet, ignore_eos, token_ids, metrics;
     int64_t limit;
     int csv_dialect, log_level;
     int64_t max_tokens, min_tokens, top_k, n, logprobs;
@@ -37,6 +42,11 @@ const struct opt run_options[] = {
     {"errors", 0, OPT_TEXT, "FILE", AT(errors), NULL, "error rows once more, in a file of their own (default: errors.jsonl in the results folder)", NULL, 0, 0},
     {"results", 0, OPT_TEXT, "DIR", AT(results), NULL, "folder for summary, stages, requests and steps (default: results/<UTC time>); none writes none", NULL, 0, 0},
     {"resume", 0, OPT_FLAG, NULL, AT(resume), NULL, "do nothing where the output is whole already; one that was broken off is gone on with in any case", NULL, 0, 0},
+    {"shard", 0, OPT_TEXT, "K/N|auto", AT(shard), NULL, "answer only part K of N, from 0; its rows go to FILE with .K-of-N before the endings, e.g. out.00003-of-00008.jsonl.zst, once all are there; auto (auto/N) takes K from a Slurm array, a Kubernetes Job or GNU parallel; tokmill merge joins the parts", NULL, 0, 0},
+    {"lines", 0, OPT_TEXT, "LIST", AT(lines), NULL, "take only these lines, counted from 0: 3,17", NULL, 0, 0},
+    {"poison", 0, OPT_TEXT, "LIST", AT(poison), NULL, "these lines get an error row and are not run", NULL, 0, 0},
+    {"supervise", 0, OPT_FLAG, NULL, AT(supervise), NULL, "start again after a breakdown, and find the line that breaks the run down: it gets an error row", NULL, 0, 0},
+    {"in-flight", 0, OPT_TEXT, "FILE", AT(in_flight), NULL, "keep the lines that run in this file, as --supervise wants it", NULL, 0, 0},
     {"ordered", 0, OPT_FLAG, NULL, AT(ordered), NULL, "rows in input order (default: in the order of completion)", NULL, 0, 0},
     {"limit", 0, OPT_INT, "N", AT(limit), NULL, "take only the first N lines", NULL, 1, 1e18},
     {"token-ids", 0, OPT_FLAG, NULL, AT(token_ids), NULL, "rows also hold the token ids of the answer", NULL, 0, 0},
@@ -73,6 +83,10 @@ struct run {
     struct session session;
     struct meter meter;
     struct pipeline pipe;
+    struct line_set only, poison;
+    struct shard shard;
+    char shard_text[2][24];            /* "3/8", "00003-of-00008" */
+    struct resume_names names;         /* of the output */
 };
 
 static struct sampling default_sampling(const struct run_opts *o)
@@ -88,30 +102,26 @@ static struct sampling default_sampling(const struct run_opts *o)
     return s;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static void open_pipeline(struct run *r)
+/* False: another run has made the shard meanwhile. */
+static bool open_pipeline(struct run *r)
 {
     const struct run_opts *o = &r->opts;
     char errors[600];
     snprintf(errors, sizeof errors, "%s/errors.jsonl", r->folder);
     const char *errors_path = o->errors ? o->errors : r->folder[0] ? errors : NULL;
     r->pipe = (struct pipeline){
-        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .ordered = o->ordered, .n_vocab = r->session.model->config.n_vocab,
+        .corpora = r->corpora, .n_corpus = r->n_corpus, .limit = o->limit, .shard = r->shard, .ordered = o->ordered,
+        .n_vocab = r->session.model->config.n_vocab, .max_len = engine_max_len(r->session.engine),
         .tokenizer = r->session.tokenizer, .requests = { .defaults = default_sampling(o) },
         .style = { .model = r->session.model_name, .token_ids = o->token_ids, .metrics = o->metrics },
-        .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors,
+        .meter = &r->meter, .stop = &stop_asked, .keeps_errors = o->errors, .only = o->lines ? &r->only : NULL, .poison = o->poison ? &r->poison : NULL,
     };
-    if (errors_path && same_file(o->output, errors_path))
+    if (errors_path && zfile_same(o->output, errors_path))
         die("run: \"%s\" is named for rows and for error rows; name two files", errors_path);
     struct resume_facts facts = {
         .options = run_options, .values = o, .model = o->session.model, .device = r->session.device->name, .corpora = r->corpora, .n_corpus = r->n_corpus,
     };
-    resume_open(&r->pipe, &facts, o->output, errors_path);
+    return resume_open(&r->pipe, &facts, &r->names, errors_path);
 }
 
 /* 0, or -1: not all rows could be written, err_text(). */
@@ -143,7 +153,7 @@ static void last_words(void *arg)
         log_error("in flight: and %u more", n - MAX_NAMED);
     pipeline_finish(&r->pipe, true);
     const char *next = r->pipe.journal ? "goes on" : "starts anew";
-    if (close_outputs(r) || resume_close(&r->pipe, r->opts.output, true))
+    if (close_outputs(r) || resume_close(&r->pipe, &r->names, true))
         log_error("%s", err_text());
     else
         log_error("rows complete in \"%s\": %llu; the requests in flight and those after them have none, and the same command %s",
@@ -166,7 +176,7 @@ static int report(struct run *r)
     int rc = close_outputs(r);
     int64_t end_ns = clock_ns();
     log_progress("%s", "");
-    if (rc || resume_close(&r->pipe, r->opts.output, stop_asked))
+    if (rc || resume_close(&r->pipe, &r->names, stop_asked))
         return give_up(r, kept);
     struct run_facts facts = session_facts(&r->session, &r->meter, r->folder[0]);  /* the peaks stand in the result files alone */
     facts.corpus = r->corpora[0];
@@ -195,13 +205,40 @@ static int report(struct run *r)
 static void keep_corpora(const struct run *r, const char *written)
 {
     for (int i = 0; i < r->n_corpus && written; i++)
-        if (same_file(written, r->corpora[i]))
+        if (zfile_same(written, r->corpora[i]))
             die("run: \"%s\" is a corpus and would be overwritten; name another file for the rows", written);
+}
+
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return strcmp(path, "-") != 0 && (stat(path, &st) || S_ISREG(st.st_mode));
+}
+
+/* Files of rows get names of their own. */
+static void take_shard(struct run *r)
+{
+    struct run_opts *o = &r->opts;
+    if (o->shard && shard_parse(&r->shard, o->shard))
+        die("run: --shard: %s", err_text());
+    if (o->shard) {
+        snprintf(r->shard_text[0], sizeof r->shard_text[0], "%u/%u", r->shard.k, r->shard.n);
+        snprintf(r->shard_text[1], sizeof r->shard_text[1], "%05u-of-%05u", r->shard.k, r->shard.n);
+        o->shard = r->shard_text[0];           /* the fact, however it was found */
+    }
+    if (o->shard && is_file(o->output)) {
+        r->names.published = shard_path(&r->shard, o->output);
+        o->output = shard_hidden_path(r->names.published);
+    }
+    if (o->shard && o->errors && is_file(o->errors))
+        o->errors = shard_path(&r->shard, o->errors);
+    r->names.output = o->output;
 }
 
 static void parse_options(struct run *r, int argc, char **argv)
 {
     int first = cmd_options(&r->opts, argc, argv);
+    take_shard(r);
     if (!r->opts.session.model)
         die("run: no model: give -m MODEL (a Hugging Face folder, or random:qwen3-0.6b)");
     if (first == argc)
@@ -211,27 +248,53 @@ static void parse_options(struct run *r, int argc, char **argv)
     for (int i = 0; i < r->n_corpus; i++)
         if (pipeline_probe(r->corpora[i]))
             die("%s", err_text());
+    if (r->opts.lines && line_set_parse(&r->only, r->opts.lines))
+        die("run: --lines: %s", err_text());
+    if (r->opts.poison && line_set_parse(&r->poison, r->opts.poison))
+        die("run: --poison: %s", err_text());
     keep_corpora(r, r->opts.output);
     keep_corpora(r, r->opts.errors);
     table_csv_dialect((enum csv_dialect)r->opts.csv_dialect);
     log_set_level(r->opts.quiet && r->opts.log_level > LOG_WARN ? LOG_WARN : (enum log_level)r->opts.log_level);
 }
 
+/* Nothing is left to do: the shard is published, or with --resume the output is whole. */
+static bool is_made(const struct run *r)
+{
+    if (r->names.published && access(r->names.published, F_OK) == 0)
+        log_warn("\"%s\" is there: nothing is left to do; delete it to have it made anew", r->names.published);
+    else if (r->opts.resume && resume_is_whole(r->opts.output))
+        log_info("\"%s\" is there and has no journal: nothing is left to do", r->opts.output);
+    else
+        return false;
+    return true;
+}
+
 int cmd_run(int argc, char **argv)
 {
     static struct run r;
+    char **rest = mem_array((size_t)argc + 1, sizeof *rest);       /* the command line without --supervise; parsing reorders it */
+    int n = 0;
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--supervise"))
+            rest[n++] = argv[i];
     parse_options(&r, argc, argv);
-    if (r.opts.resume && resume_is_whole(r.opts.output)) {
-        log_info("\"%s\" is there and has no journal: nothing is left to do", r.opts.output);
+    if (r.opts.supervise)
+        return supervise(n, rest, r.opts.output);
+    free(rest);
+    if (is_made(&r))
         return EXIT_GOOD;
-    }
     stop_catch();
     session_open_model(&r.session, "run", &r.opts.session);
-    folder_choose(r.folder, sizeof r.folder, r.opts.results);
+    r.session.in_flight = r.opts.in_flight;
+    folder_choose(r.folder, sizeof r.folder, r.opts.results, r.opts.shard ? r.shard_text[1] : NULL);
     if (meter_open(&r.meter, r.folder[0] ? r.folder : NULL))
         die("%s", err_text());
     session_open_engine(&r.session, &r.meter);
-    open_pipeline(&r);
+    if (!open_pipeline(&r)) {
+        is_made(&r);
+        return EXIT_GOOD;
+    }
     r.meter.gauge = gauge_open(r.session.device);
     pipeline_start(&r.pipe);
     stop_wakes(r.pipe.in);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cmd/supervise.h"
 #include "model/config.h"
 #include "model/forward.h"
 
@@ -179,6 +180,8 @@ void session_open_engine(struct session *s, struct meter *meter)
         die("%s: --block-size: \"%lld\" is not a multiple of 16", s->command, (long long)o->block_size);
     if (c.kv_fp8 && s->model->config.d_head % 16)
         die("%s: --kv-dtype: \"fp8_e4m3\" needs heads of a multiple of 16, those of this model have %u; leave it out", s->command, s->model->config.d_head);
+    if (s->in_flight)
+        c.in_flight = in_flight_open(s->in_flight, c.max_seqs);
     s->engine = engine_open(s->model, s->tokenizer, &c, meter);
     if (!s->engine)
         die("%s", err_text());
@@ -250,7 +253,8 @@ struct run_facts session_facts(struct session *s, struct meter *meter, bool peak
         .model = s->model_name, .family = s->model->config.model_type, .device = s->device->name, .device_text = s->device->text,
         .compute = dtype_name(s->device->compute), .weight_dtype = dtype_name(s->model->weight_dtype), .kv_dtype = dtype_name(kv_type(o)),
         .order = orders[o->order], .price_usd_per_h = s->price.usd_per_h, .price_source = isfinite(s->price.usd_per_h) ? s->price.source : NULL,
-        .load_s = s->load_s, .load_bytes_per_s = s->load_bytes_per_s, .warmup_s = s->warmup_s, .deterministic = s->device->deterministic, .n_param = config_params(&s->model->config), .weight_bytes = s->model->weight_bytes,
+        .load_s = s->load_s, .load_bytes_per_s = s->load_bytes_per_s, .warmup_s = s->warmup_s, .deterministic = s->device->deterministic,
+        .n_param = config_params(&s->model->config), .weight_bytes = s->model->weight_bytes,
         .kv_bytes = engine_kv_bytes(s->engine), .kv_blocks = engine_kv_blocks(s->engine), .block_size = (uint64_t)o->block_size,
         .max_seqs = (uint64_t)o->max_seqs, .max_step_tokens = (uint64_t)o->max_step_tokens,
         .threads = (uint64_t)(o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN)), .max_rss_bytes = rss,

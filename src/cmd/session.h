@@ -53,6 +53,7 @@ struct session {
     struct price price;
     char model_name[256];
     double load_s, load_bytes_per_s, warmup_s;
+    const char *in_flight;             /* file for the engine's lines in flight; NULL: none */
     double peak_flops, peak_bandwidth; /* measured at first need; 0: not yet */
 };
 

@@ -1,114 +1,180 @@
 #include "data/csv.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "data/table.h"
 #include "data/zfile.h"
 
-enum { MAX_COLUMN = 1024, MAX_ROW = 100000 };
+struct csv {
+    struct zreader *file;
+    char *path;
+    struct buf header, row;                    /* what names and cells point into */
+    char *names[CSV_MAX_COLUMN + 1], *cells[CSV_MAX_COLUMN + 1];
+    size_t n_column;
+    char separator;
+    size_t line, n_line;                       /* where the row began; lines read */
+};
 
-/* Splits the line at fields[0 .. most + 1); the fields live as long as the csv. */
-static size_t split(struct csv *c, const char *line, size_t len, char **fields, size_t most)
+static size_t count_quotes(const char *s, size_t len)
 {
-    size_t n = table_csv_split(arena_dup(&c->text, line, len), c->separator, fields, most + 1);
-    for (size_t i = 0; i < n && c->separator == ';'; i++)
-        table_csv_point(fields[i]);
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += s[i] == '"';
     return n;
 }
 
-static int take_header(struct csv *c, const char *line, size_t len)
+/* One line more of the record; a line break within quotes is part of it. */
+static int read_line(struct csv *c, struct buf *record)
 {
-    char *names[MAX_COLUMN + 1];
-    if (len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)      /* a spreadsheet's byte order mark */
-        line += 3, len -= 3;
-    c->separator = table_csv_separator(line);
-    c->n_column = split(c, line, len, names, MAX_COLUMN);
-    if (c->n_column > MAX_COLUMN)
-        return err_set("%s:1: more than %d columns", c->path, MAX_COLUMN);
-    c->names = mem_array(c->n_column, sizeof *c->names);
-    memcpy(c->names, names, c->n_column * sizeof *names);
+    char *line;
+    size_t len;
+    int rc = zreader_line(c->file, &line, &len);
+    if (rc <= 0)
+        return rc;
+    c->n_line++;
+    if (!line || record->len + len > ZFILE_MAX_LINE)
+        return err_set("%s:%zu: the row is longer than %zu bytes", c->path, c->n_line, ZFILE_MAX_LINE);
+    if (memchr(line, 0, len))
+        return err_set("%s:%zu: a NUL byte", c->path, c->n_line);
+    buf_put(record, line, len);
+    return 1;
+}
+
+/* 1: a record, which is not blank; 0: end of file. */
+static int read_record(struct csv *c, struct buf *record)
+{
+    int rc;
+    buf_clear(record);
+    do
+        rc = read_line(c, record);
+    while (rc > 0 && !record->len);
+    if (rc <= 0)
+        return rc;
+    c->line = c->n_line;
+    size_t quotes = count_quotes(record->data, record->len);
+    while (quotes % 2) {
+        buf_putc(record, '\n');
+        size_t from = record->len;
+        if ((rc = read_line(c, record)) <= 0)
+            return rc ? rc : err_set("%s:%zu: a quote opens and never closes", c->path, c->line);
+        quotes += count_quotes(record->data + from, record->len - from);
+    }
+    return 1;
+}
+
+static int read_header(struct csv *c)
+{
+    int rc = read_record(c, &c->header);
+    if (rc < 0)
+        return -1;
+    if (rc == 0)
+        return err_set("%s: empty: a header row is expected", c->path);
+    char *text = c->header.data;
+    text += strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;     /* spreadsheets write a byte order mark */
+    c->separator = table_csv_separator(text);
+    c->n_column = table_csv_split(text, c->separator, c->names, CSV_MAX_COLUMN + 1);
+    if (c->n_column > CSV_MAX_COLUMN)
+        return err_set("%s:1: more than %d columns", c->path, CSV_MAX_COLUMN);
     for (size_t i = 0; i < c->n_column; i++)
-        if (csv_column(c, c->names[i]) != i)
+        if (csv_find(c, c->names[i]) != (int)i)
             return err_set("%s:1: column \"%s\" is there twice", c->path, c->names[i]);
     return 0;
 }
 
-static int take_row(struct csv *c, const char *line, size_t len, size_t number)
+struct csv *csv_open(const char *path)
 {
-    char *fields[MAX_COLUMN + 1];
-    size_t n = split(c, line, len, fields, c->n_column);
-    if (n != c->n_column)
-        return err_set("%s:%zu: %zu fields%s, the header has %zu", c->path, number, n, n > c->n_column ? " or more" : "", c->n_column);
-    if (c->n_row == MAX_ROW)
-        return err_set("%s:%zu: more than %d rows", c->path, number, MAX_ROW);
-    if ((c->n_row & (c->n_row - 1)) == 0) {        /* a power of two, or 0: full */
-        c->rows = mem_resize(c->rows, c->n_row ? 2 * c->n_row : 1, sizeof *c->rows);
-        c->lines = mem_resize(c->lines, c->n_row ? 2 * c->n_row : 1, sizeof *c->lines);
-    }
-    c->rows[c->n_row] = arena_alloc(&c->text, n * sizeof *fields);
-    memcpy(c->rows[c->n_row], fields, n * sizeof *fields);
-    c->lines[c->n_row++] = number;
-    return 0;
+    struct zreader *file = zreader_open(path);
+    if (!file)
+        return NULL;
+    struct csv *c = mem_alloc(sizeof *c);
+    c->file = file;
+    c->path = mem_dup(path, strlen(path));
+    if (read_header(c) == 0)
+        return c;
+    csv_close(c);
+    return NULL;
 }
 
-static int take_line(struct csv *c, const char *line, size_t len, size_t number)
+void csv_close(struct csv *c)
 {
-    if (!line)
-        return err_set("%s:%zu: the line has %zu bytes, more than %zu", c->path, number, len, ZFILE_MAX_LINE);
-    if (memchr(line, 0, len))
-        return err_set("%s:%zu: NUL byte: not a CSV file", c->path, number);
-    if (number == 1)
-        return take_header(c, line, len);
-    return len ? take_row(c, line, len, number) : 0;
+    if (!c)
+        return;
+    zreader_close(c->file);
+    buf_free(&c->header);
+    buf_free(&c->row);
+    free(c->path);
+    free(c);
 }
 
-int csv_read(struct csv *c, const char *path)
+size_t csv_columns(const struct csv *c)
 {
-    *c = (struct csv){ .path = path };
-    struct zreader *r = zreader_open(path);
-    if (!r)
-        return -1;
-    char *line;
-    size_t len, number = 0;
-    int rc, bad = 0;
-    while (!bad && (rc = zreader_line(r, &line, &len)) > 0)
-        bad = take_line(c, line, len, ++number);
-    zreader_close(r);
-    if (bad || rc < 0)
-        return -1;
-    return number ? 0 : err_set("%s: empty; a header row is expected", path);
+    return c->n_column;
 }
 
-void csv_free(struct csv *c)
+const char *csv_name(const struct csv *c, size_t column)
 {
-    arena_free(&c->text);
-    free(c->names);
-    free(c->rows);
-    free(c->lines);
-    *c = (struct csv){0};
+    return c->names[column];
 }
 
-size_t csv_column(const struct csv *c, const char *name)
+int csv_find(const struct csv *c, const char *name)
 {
     for (size_t i = 0; i < c->n_column; i++)
         if (strcmp(c->names[i], name) == 0)
-            return i;
-    return CSV_NONE;
+            return (int)i;
+    return -1;
 }
 
-int csv_number(const struct csv *c, size_t row, size_t column, double *out)
+int csv_next(struct csv *c)
 {
-    *out = (double)NAN;
-    if (column == CSV_NONE || !c->rows[row][column][0])
-        return 0;
-    const char *text = c->rows[row][column];
+    int rc = read_record(c, &c->row);
+    if (rc <= 0)
+        return rc;
+    size_t n = table_csv_split(c->row.data, c->separator, c->cells, CSV_MAX_COLUMN + 1);
+    if (n != c->n_column)
+        return err_set("%s:%zu: %zu field%s, the header has %zu", c->path, c->line, n, n == 1 ? "" : "s", c->n_column);
+    for (size_t i = 0; i < n && c->separator == ';'; i++)
+        table_csv_point(c->cells[i]);
+    for (size_t i = 0; i < n; i++)
+        if (c->cells[i][0] == '\'' && c->cells[i][1] && strchr("=+-@", c->cells[i][1]))
+            c->cells[i]++;
+    return 1;
+}
+
+size_t csv_line(const struct csv *c)
+{
+    return c->line;
+}
+
+const char *csv_text(const struct csv *c, int column)
+{
+    return column < 0 ? "" : c->cells[column];
+}
+
+int csv_to_number(const char *text, double *x)
+{
     char *end;
-    double x = strtod(text, &end);
-    if (*end || !isfinite(x))
-        return err_set("%s:%zu: %s: \"%s\" is not a number", c->path, c->lines[row], c->names[column], text);
-    *out = x;
+    *x = (double)NAN;
+    if (!*text)
+        return 0;
+    if (text[strspn(text, "0123456789.eE+-")])     /* strtod would also take hexadecimal, inf and nan */
+        return -1;
+    double value = strtod(text, &end);
+    if (*end || end == text || !isfinite(value))
+        return -1;
+    *x = value;
+    return 0;
+}
+
+int csv_number(const struct csv *c, int column, double *x)
+{
+    const char *text = csv_text(c, column);
+    if (csv_to_number(text, x))
+        return err_set("%s:%zu: column \"%s\": \"%.40s\" is not a number", c->path, c->line, c->names[column], text);
     return 0;
 }

@@ -1,32 +1,31 @@
-/* csv.h - a CSV file with a header row, read whole: cells by row and column.  For files that people may have edited:
- * what does not fit is refused with file and line, and semicolons are told by the header.  Fields hold no line breaks; blank lines are passed over.
- * Owns its text. */
+/* csv.h - a CSV file read row by row, by the names of its columns: RFC 4180, plain or compressed.  The first row is the header.
+ * Memory is that of one row.  Of either dialect of table.h, which the header tells; numbers have a decimal point all the same.  What
+ * table.h writes is read back as it was: the quote before a formula is taken off again; a line break within a cell is "\n". */
 #ifndef DATA_CSV_H
 #define DATA_CSV_H
 
 #include <stddef.h>
 
-#include "base/mem.h"
+#define CSV_MAX_COLUMN 256
 
-#define CSV_NONE ((size_t)-1)
+struct csv;
 
-struct csv {
-    const char *path;              /* borrowed */
-    struct arena text;
-    char separator;                /* of either dialect (data/table.h); numbers have a point all the same */
-    char **names; size_t n_column;
-    char ***rows;                  /* [n_row][n_column] */
-    size_t *lines;                 /* [n_row]: where each stands, from 1 */
-    size_t n_row;
-};
+struct csv *csv_open(const char *path);        /* reads the header; NULL: err_text() */
+void        csv_close(struct csv *c);          /* c may be NULL */
 
-/* At most 1,024 columns and 100,000 rows.  0, or -1: err_text(); csv_free in both cases. */
-int  csv_read(struct csv *c, const char *path);
-void csv_free(struct csv *c);
+size_t      csv_columns(const struct csv *c);
+const char *csv_name(const struct csv *c, size_t column);
+int         csv_find(const struct csv *c, const char *name);   /* a column's index; -1: there is none */
 
-size_t csv_column(const struct csv *c, const char *name);      /* CSV_NONE: no such column */
+/* The next row, blank lines passed over.  1: a row; 0: end of file; -1: err_text() says file, line and what. */
+int         csv_next(struct csv *c);
+size_t      csv_line(const struct csv *c);     /* where the row begins, from 1 */
 
-/* A cell as a number, NaN for an empty cell or column CSV_NONE.  0, or -1: it is no finite number (err_text()). */
-int csv_number(const struct csv *c, size_t row, size_t column, double *out);
+/* Cells of the row; column -1 is an empty cell.  Valid until the next row. */
+const char *csv_text(const struct csv *c, int column);
+int         csv_number(const struct csv *c, int column, double *x);    /* an empty cell is NaN; 0, or -1: err_text() */
+
+/* The same for a text that came from elsewhere: 0, or -1 without a message. */
+int         csv_to_number(const char *text, double *x);
 
 #endif

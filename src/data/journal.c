@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "data/zfile.h"
 
 /* The file: MAGIC, a line for each fact, an empty line, the hash of all that, then records. */
 static const char MAGIC[] = "tokmill journal 1\n";
@@ -219,18 +219,6 @@ static int write_all(struct journal *j, const void *p, size_t n)
     return fdatasync(j->fd) ? fail(j, "cannot sync") : 0;
 }
 
-/* The file's name is on disk too. */
-static int sync_folder(const struct journal *j)
-{
-    char *copy = mem_dup(j->path, strlen(j->path));
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) ? fail(j, "cannot sync its folder") : 0;
-    if (fd >= 0)
-        close(fd);
-    free(copy);
-    return rc;
-}
-
 static int begin(struct journal *j, const struct buf *header)
 {
     j->fresh = true;
@@ -238,7 +226,7 @@ static int begin(struct journal *j, const struct buf *header)
         return fail(j, "cannot write");
     int rc = write_all(j, header->data, header->len);
     j->header_size = j->size;
-    return rc ? rc : sync_folder(j);
+    return rc ? rc : zfile_sync_folder(j->path);
 }
 
 static int go_on(struct journal *j, const struct buf *header, const uint64_t sizes[JOURNAL_N_FILE])
@@ -257,16 +245,19 @@ static bool is_removed(const struct journal *j)
     return fstat(j->fd, &st) == 0 && st.st_nlink == 0;
 }
 
-struct journal *journal_open(const char *path, const struct journal_fact *facts, size_t n_fact, const uint64_t sizes[JOURNAL_N_FILE])
+struct journal *journal_open(const char *path, const struct journal_fact *facts, size_t n_fact, const uint64_t sizes[JOURNAL_N_FILE], bool *busy)
 {
     struct journal *j = mem_alloc(sizeof *j);
     struct buf header = {0};
+    *busy = false;
     j->path = mem_dup(path, strlen(path));
     j->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     put_header(&header, facts, n_fact);
     int rc = j->fd < 0 ? fail(j, "cannot open") : 0;
-    if (!rc && (flock(j->fd, LOCK_EX | LOCK_NB) || is_removed(j)))
-        rc = err_set("\"%s\": another run writes this output now", path);
+    if (!rc && (flock(j->fd, LOCK_EX | LOCK_NB) || is_removed(j))) {
+        *busy = errno == EWOULDBLOCK || is_removed(j);
+        rc = *busy ? err_set("\"%s\": another run writes this output now", path) : fail(j, "cannot lock");
+    }
     if (!rc)
         rc = read_header(j, &header, facts, n_fact);
     if (rc >= 0)
@@ -365,7 +356,7 @@ void journal_close(struct journal *j)
 
 int journal_end_run(struct journal *j)
 {
-    int rc = sync_folder(j);           /* the output is beside it: its name must be safe first */
+    int rc = zfile_sync_folder(j->path);           /* the output is beside it: its name must be safe first */
     if (!rc && unlink(j->path))
         rc = fail(j, "cannot remove");
     journal_close(j);

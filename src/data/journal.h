@@ -21,8 +21,9 @@ enum { JOURNAL_N_FILE = 2 };       /* rows, error rows */
 struct journal;
 
 /* The journal at the path, or a new one if there is none; sizes: of the files that are there, 0 for none.  NULL: err_text():
- * another run's (with the fact that differs), or not to be read. */
-struct journal *journal_open(const char *path, const struct journal_fact *facts, size_t n_fact, const uint64_t sizes[JOURNAL_N_FILE]);
+ * another run's (with the fact that differs), not to be read, or
+ * (*busy) one that another run writes now. */
+struct journal *journal_open(const char *path, const struct journal_fact *facts, size_t n_fact, const uint64_t sizes[JOURNAL_N_FILE], bool *busy);
 
 /* Files: what of each is promised, to be cut to it before anything is added. */
 uint64_t journal_end(const struct journal *j, int file);

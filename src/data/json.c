@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 
 static const json_t *inner(const struct json *j)
 {
@@ -31,8 +33,21 @@ static json_t *refuse_nul(const char *text, const char *nul, json_error_t *e)
     return NULL;
 }
 
+/* Out of memory, jansson says that the text is bad, at line -1 or at a place of no fault. */
+static void *allocate(size_t size)
+{
+    return mem_resize(NULL, size, 1);
+}
+
+static void take_allocator(void)
+{
+    json_set_alloc_funcs(allocate, free);
+}
+
 static json_t *load(const char *text, size_t len, size_t more, json_error_t *e)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, take_allocator);
     const char *nul = len ? memchr(text, 0, len) : NULL;
     return nul ? refuse_nul(text, nul, e) : json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY | more, e);
 }

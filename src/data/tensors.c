@@ -128,16 +128,17 @@ static int by_place(const void *a, const void *b)
 
 /* The tensors must fill the data part exactly, in some order: no overlap (one byte read as two things) and no gap
  * (bytes that hide something), as in the reference implementation. */
-static int check_cover(struct tensor_info *infos, size_t n, const struct mapped *f, size_t data_at)
+static int check_cover(struct tensors *t, size_t first, const struct mapped *f, size_t data_at)
 {
-    if (n)                                              /* infos may be NULL */
-        qsort(infos, n, sizeof *infos, by_place);
+    if (t->n > first)                                   /* else infos may be NULL */
+        qsort(t->infos + first, t->n - first, sizeof *t->infos, by_place);
     const unsigned char *at = f->bytes + data_at;
-    for (size_t i = 0; i < n; i++) {
-        if (infos[i].data != at)
-            return err_set("%s: the data of tensor \"%s\" %s", f->path, infos[i].name,
-                           (const unsigned char *)infos[i].data < at ? "overlaps the tensor before it" : "begins after a gap");
-        at += infos[i].size;
+    for (size_t i = first; i < t->n; i++) {
+        const struct tensor_info *info = &t->infos[i];
+        if (info->data != at)
+            return err_set("%s: the data of tensor \"%s\" %s", f->path, info->name,
+                           (const unsigned char *)info->data < at ? "overlaps the tensor before it" : "begins after a gap");
+        at += info->size;
     }
     if (at != f->bytes + f->size)
         return err_set("%s: %zu bytes after the last tensor belong to none", f->path, (size_t)(f->bytes + f->size - at));
@@ -166,7 +167,7 @@ static int read_entries(struct tensors *t, const struct json *header, const stru
         if (read_entry(info, json_value(it), f, data_at) != 0)
             return -1;
     }
-    return check_cover(t->infos + first, t->n - first, f, data_at);
+    return check_cover(t, first, f, data_at);
 }
 
 /* Adds all tensors of the file to t->infos. */

@@ -28,10 +28,18 @@ static void hand(struct chain *c, size_t k, const char *p, size_t n, bool ends);
 
 /* ---- reading ---- */
 
+/* `fixed` bytes become `with` bytes; 0: a regular expression's match does, which may stand between any two bytes. */
+static int note_growth(struct tokenizer *t, size_t fixed, size_t with)
+{
+    size_t by = fixed ? (with + fixed - 1) / fixed : with + 1;
+    t->growth = (t->growth ? t->growth : 1) * (by ? by : 1);
+    return t->growth <= TOK_MAX_GROWTH ? 0 : err_set("all together make a text more than %d times as long", TOK_MAX_GROWTH);
+}
+
 static int load_replace(struct tokenizer *t, struct tok_decoder *d, const struct json *j)
 {
     const char *with, *fixed;
-    size_t len, n_char;
+    size_t len = 0, n_char;
     d->kind = TOK_DECODE_REPLACE;
     d->regex = tok_pattern_load(json_get(j, "pattern"));
     if (!d->regex || tok_json_text(j, "content", &with, &d->len) < 0)
@@ -41,7 +49,7 @@ static int load_replace(struct tokenizer *t, struct tok_decoder *d, const struct
     uint32_t cp;
     n_char = fixed && len ? tok_utf8_get(fixed, len, &cp) : 0;
     d->local = n_char && n_char == len;
-    return 0;
+    return note_growth(t, len, d->len);
 }
 
 static int load_count(const struct json *j, const char *key, size_t *out)
@@ -75,13 +83,13 @@ static int load_metaspace(struct tokenizer *t, struct tok_decoder *d, const stru
     return 0;
 }
 
-static int load_suffix(struct tok_decoder *d, const struct json *j)
+static int load_suffix(struct tokenizer *t, struct tok_decoder *d, const struct json *j)
 {
-    size_t len;
+    size_t len = 4;
     const char *suffix = json_text(json_get(j, "suffix"), &len);
     d->kind = TOK_DECODE_SUFFIX;
-    d->regex = suffix ? tok_regex_open(suffix, len, TOK_LITERAL) : tok_regex_open("</w>", 4, TOK_LITERAL);
-    return d->regex ? 0 : -1;
+    d->regex = tok_regex_open(suffix ? suffix : "</w>", len, TOK_LITERAL);
+    return d->regex ? note_growth(t, len, 1) : -1;
 }
 
 static int load_one(struct tokenizer *t, struct tok_decoder *d, const char *type, const struct json *j)
@@ -93,7 +101,7 @@ static int load_one(struct tokenizer *t, struct tok_decoder *d, const char *type
     if (strcmp(type, "Metaspace") == 0)
         return load_metaspace(t, d, j);
     if (strcmp(type, "BPEDecoder") == 0)
-        return load_suffix(d, j);
+        return load_suffix(t, d, j);
     if (strcmp(type, "ByteLevel") == 0)
         d->kind = TOK_DECODE_BYTES;
     else if (strcmp(type, "ByteFallback") == 0)

@@ -18,6 +18,7 @@
 #define TOK_MAX_TEXT ((size_t)256 << 20)   /* bytes of a text, and of what a normalizer may make of it */
 #define TOK_MAX_ID   (1 << 22)             /* ids at or over this are refused: tables are indexed by id */
 #define TOK_MAX_STEP 64                    /* normalizers, pre-tokenizers or decoders in a row */
+#define TOK_MAX_GROWTH (1 << 16)           /* of a text by all decoders that replace: each could double it */
 #define TOK_NONE     UINT32_MAX            /* no token, no rank */
 
 /* ---- characters (tok_utf8.c) ---- */
@@ -189,7 +190,7 @@ struct tokenizer {
     struct tok_step *steps;
     size_t n_step;
     struct tok_decoder *decoders;
-    size_t n_decoder;
+    size_t n_decoder, growth;      /* growth: how many times as long the decoders that replace may make a text; 0: none does */
     struct tok_ids before, after;  /* what the post-processor puts around a text */
 };
 

@@ -1,5 +1,6 @@
 #include "data/tok_parts.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,31 @@
 struct tok_regex { pcre2_code *code; };
 struct tok_matcher { pcre2_match_data *data; pcre2_match_context *context; pcre2_jit_stack *stack; };
 
+/* PCRE2's memory is ours: there or the program ends, so that no text and no pattern is blamed for its lack. */
+static pcre2_general_context *memory;
+
+static void *allocate(PCRE2_SIZE size, void *none)
+{
+    (void)none;
+    return mem_resize(NULL, size, 1);
+}
+
+static void release(void *p, void *none)
+{
+    (void)none;
+    free(p);
+}
+
+static void make_memory(void)
+{
+    memory = pcre2_general_context_create(allocate, release, NULL);
+}
+
 static pcre2_code *compile(const char *pattern, size_t len, uint32_t options)
 {
-    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_memory);
+    pcre2_compile_context *context = pcre2_compile_context_create(memory);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     int code;
     PCRE2_SIZE at;
@@ -71,10 +94,12 @@ void tok_regex_close(struct tok_regex *r)
 struct tok_matcher *tok_matcher_open(void)
 {
     struct tok_matcher *m = mem_alloc(sizeof *m);
-    m->data = pcre2_match_data_create(1, NULL);
-    m->context = pcre2_match_context_create(NULL);
-    m->stack = pcre2_jit_stack_create((size_t)32 << 10, MATCH_STACK, NULL);
-    if (!m->data || !m->context)
+    m->data = pcre2_match_data_create(1, memory);      /* a tokenizer is there, and with it some regular expression */
+    m->context = pcre2_match_context_create(memory);
+    m->stack = pcre2_jit_stack_create((size_t)32 << 10, MATCH_STACK, memory);
+    uint32_t jit = 0;
+    pcre2_config(PCRE2_CONFIG_JIT, &jit);
+    if (jit && !m->stack)
         die("out of memory: no room for matching regular expressions");
     pcre2_set_match_limit(m->context, MATCH_LIMIT);
     pcre2_set_heap_limit(m->context, MATCH_STACK >> 10);

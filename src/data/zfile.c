@@ -1,15 +1,16 @@
-#define _POSIX_C_SOURCE 200809L     /* fsync, fstat */
+#define _POSIX_C_SOURCE 200809L     /* fsync, fstat, O_DIRECTORY */
 #include "data/zfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -64,6 +65,11 @@ static int broken(struct zreader *r, const char *what)
 {
     err_set("%s is broken at byte %llu: %s", r->path, (unsigned long long)zreader_bytes_in(r), what);
     return keep_error(r);
+}
+
+static void no_room(const struct zreader *r)
+{
+    die("out of memory: no room to decompress %s", r->path);
 }
 
 /* read(2) into p; returns its bytes (0: end of file) or -1. */
@@ -125,6 +131,8 @@ static int fill_zstd(struct zreader *r)
         ZSTD_inBuffer in = { r->in + r->in_at, have < r->hint ? have : r->hint, 0 };
         ZSTD_outBuffer out = { r->out + r->end, r->cap - r->end, 0 };
         size_t hint = ZSTD_decompressStream(r->zstd, &out, &in);
+        if (ZSTD_getErrorCode(hint) == ZSTD_error_memory_allocation)
+            no_room(r);
         if (ZSTD_isError(hint))
             return broken(r, ZSTD_getErrorName(hint));
         r->in_at += in.pos;
@@ -153,6 +161,8 @@ static int inflate_some(struct zreader *r)
     z->next_out = (unsigned char *)r->out + r->end;
     z->avail_out = (uInt)(r->cap - r->end < UINT32_MAX ? r->cap - r->end : UINT32_MAX);
     int rc = inflate(z, Z_NO_FLUSH);
+    if (rc == Z_MEM_ERROR)
+        no_room(r);
     r->in_at = r->in_len - z->avail_in;
     r->end = (size_t)((char *)z->next_out - r->out);
     r->in_frame = rc != Z_STREAM_END;
@@ -205,12 +215,12 @@ static int tell_format(struct zreader *r)
         r->fill = fill_zstd;
         r->zstd = ZSTD_createDCtx();
         if (!r->zstd)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
         r->hint = r->first_hint = ZSTD_initDStream(r->zstd);
     } else if (has_magic(r, (const unsigned char[]){ 0x1f, 0x8b }, 2)) {
         r->fill = fill_gzip;
         if (inflateInit2(&r->gzip, GZIP_BITS) != Z_OK)
-            die("out of memory: no room to decompress %s", r->path);
+            no_room(r);
     }
     return 0;
 }
@@ -544,5 +554,23 @@ int zwriter_close(struct zwriter *w)
     free(w->path);
     free(w->out);
     free(w);
+    return rc;
+}
+
+bool zfile_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int zfile_sync_folder(const char *path)
+{
+    char *copy = mem_dup(path, strlen(path));
+    const char *folder = dirname(copy);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) ? err_set("cannot sync the folder \"%s\": %s", folder, strerror(errno)) : 0;
+    if (fd >= 0)
+        close(fd);
+    free(copy);
     return rc;
 }

@@ -33,6 +33,11 @@ int             zwriter_flush(struct zwriter *w);  /* ends the frame (member): a
 int             zwriter_sync(struct zwriter *w, uint64_t *size);   /* flushes, and it is on the disk; size: of the file now */
 int             zwriter_close(struct zwriter *w);  /* flushes and syncs; 0, or -1: err_text(); frees in every case */
 
+bool zfile_same(const char *a, const char *b);     /* both are there, and one and the same regular file */
+
+/* The names in the folder of the file are on the disk, too.  0, or -1: err_text(). */
+int zfile_sync_folder(const char *path);
+
 /* A whole (plain or compressed) file of at most 1 GiB, NUL-closed; free() it.  NULL: err_text(). */
 char *zfile_read_all(const char *path, size_t *len);
 

@@ -43,6 +43,7 @@ struct engine {
     uint32_t *sampled;             /* device, [2] by flight: ids [n_out], logprobs [n_out], top_ids and top_logprobs [n_out, max_top] */
     size_t    sampled_size;        /* of one */
     bool      ahead;
+    uint64_t *in_flight;           /* or NULL */
     struct flight flights[2];      /* in turn; a step's marks on the device are twice its place and the next */
     uint32_t  n_launched;
     struct flight *flying;         /* NULL: no step is in flight */
@@ -107,6 +108,7 @@ struct engine *engine_open(struct model *m, const struct tokenizer *t, const str
     blocks_init(&e->blocks, e->kv_shape.n_block, e->kv_shape.block_size, c->prefix_cache);
     e->sched = sched_open(&e->config, &e->blocks);
     e->ahead = c->ahead || e->device->async;
+    e->in_flight = c->in_flight;
     batch_open(&e->batch, e->device, &e->config, engine_max_len(e), e->kv_shape.block_size, e->ahead);
     e->sampler = sampler_open(&m->config, t, e->config.max_seqs);
     e->forward = forward_open(m, e->kv, e->config.max_step_tokens, e->config.max_seqs, engine_max_len(e));
@@ -241,6 +243,8 @@ static void begin_output(struct engine *e, const struct seq *q)
         o->tops = mem_array(most * o->n_top, sizeof *o->tops);
     }
     e->runs[q->slot] = (struct run){ .output = o };
+    if (e->in_flight)
+        e->in_flight[q->slot] = a->request->index + 1;
     sampler_begin(e->sampler, q, a->request);
 }
 
@@ -264,6 +268,8 @@ static void end_output(struct engine *e, struct seq *q, enum verdict verdict, st
     a->recomputed_tokens += q->n_recomputed;
     a->n_preempted += q->n_preempted;
     sampler_end(e->sampler, q);
+    if (e->in_flight)
+        e->in_flight[q->slot] = 0;
     sched_finish(e->sched, q);
     if (!--a->n_left)
         give_answer(e, out, a);

@@ -22,6 +22,7 @@ struct engine_config {
     bool     kv_fp8;               /* KV in e4m3, where the device has that and heads are a multiple of 16; else in its compute type */
     bool     prefix_cache;
     enum sched_order order;
+    uint64_t *in_flight;           /* [max_seqs] index + 1 of the line that a slot answers, 0: none; NULL: not told */
     bool     ahead;                /* keep one step in flight on a device that does not ask for it, too */
 };
 

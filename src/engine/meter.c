@@ -296,6 +296,10 @@ static void count_answer(struct meter *m, const struct answer *a, struct request
     m->preemptions += row->preemptions;
     m->first_arrival_ns = a->arrival_ns < m->first_arrival_ns ? a->arrival_ns : m->first_arrival_ns;
     m->last_token_ns = answer_last_ns(a) > m->last_token_ns ? answer_last_ns(a) : m->last_token_ns;
+    if (a->arrival_ns >= m->last_arrival_ns) {
+        m->last_arrival_ns = a->arrival_ns;
+        m->last_arrival_done_ns = answer_last_ns(a);
+    }
     series_add(&m->queue_ms, row->queue_ms);
     series_add(&m->ttft_ms, row->ttft_ms);
     series_add(&m->e2el_ms, row->e2el_ms);

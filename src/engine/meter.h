@@ -58,6 +58,7 @@ struct meter {
     uint64_t good; struct slo_limits slo;      /* writer */
     uint64_t expected;                         /* rows there will be, for the progress line; 0: unknown */
     int64_t first_arrival_ns, last_token_ns;               /* writer */
+    int64_t last_arrival_ns, last_arrival_done_ns;         /* writer: of the request that came last, and its last token */
     uint64_t n_step; uint32_t kv_used_max;                 /* engine */
     double device_s;                           /* engine: steps on the device */
     uint32_t first_tok; double first_ms;       /* engine: of the first step */

@@ -211,10 +211,10 @@ static void make_split(struct summary *s)
 }
 
 /* One more of a list with semicolons. */
-static void list_add(char text[512], const char *word)
+static void list_add(char text[MOST_SUMMARY_TEXT], const char *word)
 {
     size_t len = strlen(text);
-    snprintf(text + len, 512 - len, "%s%s", len ? "; " : "", word);
+    snprintf(text + len, MOST_SUMMARY_TEXT - len, "%s%s", len ? "; " : "", word);
 }
 
 static void make_throttle(struct summary *s)

@@ -35,6 +35,8 @@ struct stage_row {
     double busy_s, share, tokens_per_s, tokens_per_s_per_usd, usd, p50_ms, p90_ms, p99_ms;
 };
 
+enum { MOST_SUMMARY_TEXT = 1024 };        /* room for every rule of validity at once */
+
 struct summary {
     const char *tokmill_version, *date_utc, *validity, *validity_rules;
     struct run_facts facts;
@@ -51,7 +53,7 @@ struct summary {
     const char *slo_kept;              /* "yes", "no"; NULL: no SLO, or too few requests to tell; bench fills it in */
     struct stage_row stages[N_STAGE];
     const char *throttle_reasons;
-    char text[3][512];                 /* what date_utc, validity_rules and throttle_reasons point to */
+    char text[3][MOST_SUMMARY_TEXT];   /* what date_utc, validity_rules and throttle_reasons point to */
 };
 
 /* Works the numbers out; sorts the meter's series. */

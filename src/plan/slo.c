@@ -92,7 +92,7 @@ bool slo_search_next(struct slo_search *s)
     return true;
 }
 
-/* Kept below a rate where it was broken, or broken below one where it was kept, is noise: the newest probe counts. */
+/* A probe lies within the bounds, so they stay nested, with noise too. */
 void slo_search_tell(struct slo_search *s, bool kept)
 {
     *(kept ? &s->kept : &s->broken) = s->next;

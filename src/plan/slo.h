@@ -23,7 +23,7 @@ size_t slo_samples(const struct slo *s);
 struct slo_search { double kept, broken, next, precision; int n_probe; };      /* rates; 0: none known yet */
 
 void slo_search_init(struct slo_search *s, double first_rate, double precision);
-bool slo_search_next(struct slo_search *s);                    /* false: done, or given up (kept 0) after 24 probes */
+bool slo_search_next(struct slo_search *s);                    /* false: done, or 24 probes were made: the bounds are as they are */
 void slo_search_tell(struct slo_search *s, bool kept);         /* of the probe at s->next */
 
 #endif

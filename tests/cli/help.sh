@@ -1,5 +1,5 @@
 tokmill --help
-for c in run verify bench compare inspect make-model tokenize completion man; do
+for c in run verify bench compare report inspect make-model tokenize completion man; do
     echo
     echo "== $c"
     tokmill $c --help
