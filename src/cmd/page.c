@@ -148,7 +148,7 @@ void page_table(struct page *p, const char *title, const char *const *heads, siz
 {
     open_block(p, title);
     if (p->html) {
-        buf_puts(p->to, "<table width=\"100%\" cellpadding=\"4\" cellspacing=\"0\" border=\"1\" frame=\"hsides\" rules=\"rows\" bordercolor=\"#dddddd\">\n");
+        buf_puts(p->to, "<table width=\"100%\" cellpadding=\"3\" cellspacing=\"0\" border=\"1\" frame=\"hsides\" rules=\"rows\" bordercolor=\"#dddddd\">\n");
         if (heads)
             put_cells(p, "th", "right", heads, n);
         return;
