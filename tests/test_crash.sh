@@ -187,7 +187,8 @@ said "killed $n_kill times within the $length s of a run, finished $((n_end + 1)
 drain() {
     clear drained.jsonl
     start drained.jsonl --max-seqs 1
-    until [ -s drained.jsonl ]; do
+    for i in $(seq 3000); do
+        [ ! -s drained.jsonl ] || break
         sleep 0.01
     done
     for i in $(seq "$1"); do
