@@ -62,7 +62,7 @@ while :; do
         2) cp "$to/piped" "$to/rows.jsonl" ;;
         esac
         check_rows "$to/rows.jsonl"
-        all_begun
+        [ "$turn" = 1 ] || all_begun           # rows that wait for their turn are made again
         [ "$turn" = 1 ] && { jq .index "$to/rows.jsonl" | sort -nc || fail "the rows are not in order"; }
         [ "$n_row" -gt 0 ] && late=$((late + 1))
     else

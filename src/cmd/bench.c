@@ -251,27 +251,35 @@ static bool judge_probe(const struct plan_of_runs *r, double rate, bool *alone)
     return strcmp(kept, "yes") == 0;
 }
 
+/* Four digits, and never an exponent. */
+static const char *show_rate(char text[32], double rate)
+{
+    snprintf(text, 32, rate < 1000 ? "%.4g" : "%.0f", rate);
+    return text;
+}
+
 static bool search(struct plan_of_runs *r)
 {
     struct point *p = &r->points[0];
     struct slo_search s;
+    char text[2][32];
     bool alone = false;
     slo_search_init(&s, p->opts.rate > 0 ? p->opts.rate : 1, p->opts.precision);
     while (!(alone && !(s.kept > 0)) && slo_search_next(&s)) {
         p->opts.rate = s.next;
         p->opts.num_requests = probe_requests(r, p, s.next);
-        snprintf(p->text, sizeof p->text, "rate=%.4g", s.next);
+        snprintf(p->text, sizeof p->text, "rate=%s", show_rate(text[0], s.next));
         load_make(&p->load, &p->opts, r->bench.n_corpus > 0);
         if (!run_point(r, p, 1))
             return false;
         slo_search_tell(&s, judge_probe(r, s.next, &alone));
     }
     if (s.kept > 0 && s.broken > 0)
-        log_info("highest rate that keeps %s: %.4g requests/s (%.4g does not)", r->opts.slo, s.kept, s.broken);
+        log_info("highest rate that keeps %s: %s requests/s (%s does not)", r->opts.slo, show_rate(text[0], s.kept), show_rate(text[1], s.broken));
     else if (s.kept > 0)
-        log_warn("%s: kept at every rate tried, up to %.4g requests/s", r->opts.slo, s.kept);
+        log_warn("%s: kept at every rate tried, up to %s requests/s", r->opts.slo, show_rate(text[0], s.kept));
     else
-        log_warn("%s: not kept, also where requests hardly ever meet (%.4g requests/s)", r->opts.slo, s.broken);
+        log_warn("%s: not kept, also where requests hardly ever meet (%s requests/s)", r->opts.slo, show_rate(text[0], s.broken));
     return true;
 }
 

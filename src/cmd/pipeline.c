@@ -269,6 +269,7 @@ static void put_row(struct pipeline *p, const struct row *row)
         fail(p);
     if (p->journal && !p->failed)
         journal_add(p->journal, row->index, row->hash, row->failed);
+    p->n_put++;
 }
 
 /* Ordered: the row waits in its place of the window; then all that are next leave. */

@@ -46,6 +46,7 @@ struct pipeline {
     pthread_mutex_t lock; pthread_cond_t moved;
     uint64_t next_row;                     /* ordered: the serial to write next, under lock */
     struct row *held;                      /* ordered: rows waiting for their turn, [ORDER_WINDOW] */
+    uint64_t n_put;                        /* writer: rows on their way into the file */
     uint64_t n_line, n_resumed;            /* reader: lines that get a row; of them, had one already */
     uint64_t n_failed;                     /* error rows in the output, of all runs: from resume_close */
 };

@@ -157,7 +157,7 @@ static void last_words(void *arg)
         log_error("%s", err_text());
     else
         log_error("rows complete in \"%s\": %llu; the requests in flight and those after them have none, and the same command %s",
-                  r->opts.output, (unsigned long long)(r->meter.lines + r->pipe.n_resumed), next);
+                  r->opts.output, (unsigned long long)(r->pipe.n_put + r->pipe.n_resumed), next);
 }
 
 /* Not all could be read or written.  What is safe on disk stays; when there is room again, say, the same command does the rest. */
