@@ -71,7 +71,7 @@ while :; do
     fi
     turn=$(((turn + 1) % 3)) n=$((n + 160))
 done
-[ "$early" -ge 2 ] && [ "$late" -ge 6 ] || { echo "$early faults before a request had begun, $late after a row: too few"; exit 1; }
+[ "$early" -ge 2 ] && [ "$late" -ge 4 ] || { echo "$early faults before a request had begun, $late after a row: too few"; exit 1; }
 
 # More in flight than are named; and the reader is in the way of nothing, be it waiting for room or for a line that never comes.
 fault_among_many() {

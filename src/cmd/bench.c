@@ -251,7 +251,7 @@ static bool judge_probe(const struct plan_of_runs *r, double rate, bool *alone)
     return strcmp(kept, "yes") == 0;
 }
 
-/* Four digits, and never an exponent. */
+/* Four digits or more. */
 static const char *show_rate(char text[32], double rate)
 {
     snprintf(text, 32, rate < 1000 ? "%.4g" : "%.0f", rate);
