@@ -301,6 +301,7 @@ int cmd_run(int argc, char **argv)
     err_before_exit(last_words, &r);
     engine_run(r.session.engine, r.pipe.in, r.pipe.out, &stop_asked);
     err_before_exit(NULL, NULL);
+    stop_wakes(NULL);
     pipeline_finish(&r.pipe, stop_asked);
     int status = report(&r);
     if (!stop_asked) {

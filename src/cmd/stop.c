@@ -13,7 +13,8 @@
 atomic_bool stop_asked;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct queue *running;
+static struct queue *running;          /* to be closed; NULL: none */
+static bool begun;
 
 static void set_of_signals(sigset_t *set)
 {
@@ -31,11 +32,12 @@ static void *watch_signals(void *arg)
     for (;;) {
         sigwait(&set, &number);
         pthread_mutex_lock(&lock);
-        if (stop_asked || !running)
+        if (stop_asked || !begun)
             _exit(EXIT_AGAIN);
         stop_asked = true;
         log_info("stopping: what runs is finished first; once more to stop at once");
-        queue_close(running);
+        if (running)
+            queue_close(running);
         pthread_mutex_unlock(&lock);
     }
     return NULL;
@@ -56,5 +58,6 @@ void stop_wakes(struct queue *q)
 {
     pthread_mutex_lock(&lock);
     running = q;
+    begun = true;
     pthread_mutex_unlock(&lock);
 }

@@ -11,7 +11,7 @@ extern atomic_bool stop_asked;
 /* Before any other thread is made: they inherit that these signals are not theirs. */
 void stop_catch(void);
 
-/* Something runs, and is woken by closing this queue; NULL: nothing does any more. */
+/* Something runs, and is woken by closing this queue; NULL: it must not be closed any more. */
 void stop_wakes(struct queue *q);
 
 #endif
