@@ -180,9 +180,10 @@ static void keep_command(const struct plan_of_runs *r, int argc, char **argv)
     if (f) {
         fclose(f);
         before = zfile_read_all(path.data, &len);
-        if (!before || len != now.len || memcmp(before, now.data, len))
-            die("bench: \"%s\" holds the results of another command (%s); name another folder", r->folder, path.data);
+        bool same = before && len == now.len && memcmp(before, now.data, len) == 0;
         free(before);
+        if (!same)
+            die("bench: \"%s\" holds the results of another command (%s); name another folder", r->folder, path.data);
     } else if (!(f = fopen(path.data, "w")) || fwrite(now.data, 1, now.len, f) != now.len || fclose(f)) {
         die("%s: %s", path.data, strerror(errno));
     }

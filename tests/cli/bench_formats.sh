@@ -24,7 +24,7 @@ bench >/dev/null; echo "status $?"
 bench --allow-invalid >/dev/null; echo "status $?"
 bench --format csv --arrivals constant:4.7 >csv; echo "status $?"
 cut -d, -f3,4 csv
-bench --warmup 3 --log-level warn 2>&1 >/dev/null
+bench --warmup 3 --log-level warn 2>&1 >/dev/null | sed 's/;.*//'
 # the search ends and names a rate that was kept and one that was not
 find() { tokmill bench -m "$root/datasets/default" --input-len 8 --output-len 3 --results f --find-max --probe-time 0.3s --allow-invalid "$@" 2>err; echo "status $?"; }
 find --slo e2el:p90:60ms --rate 200 --precision 0.5 --num-requests 100 --format csv >csv
