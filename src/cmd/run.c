@@ -279,9 +279,10 @@ int cmd_run(int argc, char **argv)
         if (strcmp(argv[i], "--supervise"))
             rest[n++] = argv[i];
     parse_options(&r, argc, argv);
-    if (r.opts.supervise)
-        return supervise(n, rest, r.opts.output);
+    int watched = r.opts.supervise ? supervise(n, rest, r.opts.output) : -1;
     free(rest);
+    if (watched >= 0)
+        return watched;
     if (is_made(&r))
         return EXIT_GOOD;
     stop_catch();
