@@ -20,34 +20,9 @@
 #include "base/rng.h"
 #include "data/trace.h"
 #include "data/zfile.h"
+#include "tests/folder.h"
 
 #define TRACES "../shared/material/4-traces-prompts/traces/"
-
-static char folder[] = "/tmp/tokmill-trace-XXXXXX";
-static char path_text[300];
-
-static const char *in_folder(const char *name)
-{
-    snprintf(path_text, sizeof path_text, "%s/%s", folder, name);
-    return path_text;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    DIR *dir = opendir(folder);
-    for (struct dirent *d; dir && (d = readdir(dir));)
-        unlink(in_folder(d->d_name));
-    if (dir)
-        closedir(dir);
-    return rmdir(folder);
-}
 
 /* Writes a file of the folder, in the format its name says; its path. */
 static const char *put(const char *name, const char *text, size_t len)

@@ -20,37 +20,12 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "data/zfile.h"
+#include "tests/folder.h"
 
 #define MATERIAL "../shared/material/5-bad-input/zstd/"
 
 static const char *const names[] = { "t.jsonl", "t.jsonl.zst", "t.jsonl.gz" };
 enum { N_NAME = sizeof names / sizeof *names };
-
-static char folder[] = "/tmp/tokmill-zfile-XXXXXX";
-static char path_text[300];
-
-static const char *in_folder(const char *name)
-{
-    snprintf(path_text, sizeof path_text, "%s/%s", folder, name);
-    return path_text;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    DIR *dir = opendir(folder);
-    for (struct dirent *d; dir && (d = readdir(dir));)
-        unlink(in_folder(d->d_name));
-    if (dir)
-        closedir(dir);
-    return rmdir(folder);
-}
 
 static void put_file(const char *path, const void *p, size_t n)
 {

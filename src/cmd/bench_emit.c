@@ -4,7 +4,6 @@
  *   llama.cpp  tools/llama-bench/llama-bench.cpp at 0104b151c56d; its README for fields of before load_mode
  *   MLPerf     bench_mlperf.c
  * The time of all of them is from the first arrival to the last token: none of them waits for rows on the disk. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,17 +27,9 @@ static double seconds(const struct summary *s)
 
 int bench_emit_write(const char *folder, const char *name, struct buf *b)
 {
-    struct buf path = {0};
-    buf_printf(&path, "%s/%s", folder, name);
-    FILE *f = fopen(path.data, "w");
-    bool good = f && fwrite(b->data, 1, b->len, f) == b->len;
-    if (f && fclose(f))
-        good = false;
-    if (!good)
-        err_set("%s: %s", path.data, strerror(errno));
-    buf_free(&path);
+    int rc = results_write_file(folder, name, b);
     buf_free(b);
-    return good ? 0 : -1;
+    return rc;
 }
 
 /* ---- members of a JSON object ---- */

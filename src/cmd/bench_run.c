@@ -190,13 +190,6 @@ static void add_facts(struct run_facts *f, const struct bench *b, const struct l
     f->slo = o->slo;
 }
 
-/* Nearest rank, the series being sorted. */
-static double percentile_of(const struct series *s, double p)
-{
-    size_t rank = (size_t)ceil(p * (double)s->n);
-    return s->n ? (double)s->values[rank ? rank - 1 : 0] : (double)NAN;
-}
-
 static const char *judge(const struct bench *b, const struct load *l)
 {
     const struct series *const series[N_SLO] = { &b->meter.ttft_ms, &b->meter.tpot_ms, &b->meter.e2el_ms };
@@ -205,7 +198,7 @@ static const char *judge(const struct bench *b, const struct load *l)
         return NULL;
     for (int i = 0; i < N_SLO; i++)
         if (isfinite(l->slo.limit_ms[i]))
-            kept = kept && percentile_of(series[i], l->slo.percentile[i]) <= l->slo.limit_ms[i];
+            kept = kept && series_percentile(series[i], l->slo.percentile[i]) <= l->slo.limit_ms[i];
     return kept ? "yes" : "no";
 }
 

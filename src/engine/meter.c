@@ -41,6 +41,12 @@ void series_add(struct series *s, double value)
     s->values[s->n++] = (float)value;
 }
 
+double series_percentile(const struct series *s, double p)
+{
+    size_t rank = (size_t)ceil(p * (double)s->n);
+    return s->n ? (double)s->values[rank ? rank - 1 : 0] : (double)NAN;
+}
+
 static const struct column step_columns[] = {
     {"step", COLUMN_U64, offsetof(struct step_row, step)},
     {"start_s", COLUMN_REAL, offsetof(struct step_row, start_s)},

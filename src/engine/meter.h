@@ -42,6 +42,7 @@ struct step_row {
 /* Exact values over requests, for percentiles. */
 struct series { float *values; size_t n, cap; };
 void series_add(struct series *s, double value);
+double series_percentile(const struct series *s, double p);    /* nearest rank, the values being sorted; NaN of none */
 
 /* A request that is within all of them is good; INFINITY: no limit. */
 struct slo_limits { double ttft_ms, tpot_ms, e2el_ms; };

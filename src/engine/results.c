@@ -95,13 +95,9 @@ static int compare_floats(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Nearest rank on the exact, sorted values. */
 static double percentile(const struct series *s, double p)
 {
-    if (!s->n || !enough(s->n, p))
-        return (double)NAN;
-    size_t rank = (size_t)ceil(p * (double)s->n);
-    return (double)s->values[rank ? rank - 1 : 0];
+    return enough(s->n, p) ? series_percentile(s, p) : (double)NAN;
 }
 
 static double mean(const struct series *s)
@@ -274,7 +270,7 @@ void results_make(struct summary *s, struct meter *m, const struct run_facts *fa
     make_validity(s, m);
 }
 
-static int write_file(const char *folder, const char *name, const struct buf *b)
+int results_write_file(const char *folder, const char *name, const struct buf *b)
 {
     struct buf path = {0};
     buf_printf(&path, "%s/%s", folder, name);
@@ -319,7 +315,7 @@ int results_write(const struct summary *s, const char *folder)
     results_put_csv_header(&csv);
     results_put_csv(&csv, s);
     results_put_json(&json, s);
-    int rc = write_file(folder, "stages.csv", &stages) || write_file(folder, "summary.csv", &csv) || write_file(folder, "summary.json", &json);
+    int rc = results_write_file(folder, "stages.csv", &stages) || results_write_file(folder, "summary.csv", &csv) || results_write_file(folder, "summary.json", &json);
     buf_free(&stages);
     buf_free(&csv);
     buf_free(&json);

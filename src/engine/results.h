@@ -61,6 +61,7 @@ void results_make(struct summary *s, struct meter *m, const struct run_facts *fa
 
 /* Writes stages.csv, summary.csv and summary.json into the folder.  0, or -1: err_text(). */
 int  results_write(const struct summary *s, const char *folder);
+int  results_write_file(const char *folder, const char *name, const struct buf *text);     /* one more file of it; the same */
 void results_put_csv_header(struct buf *b);
 void results_put_csv(struct buf *b, const struct summary *s);          /* a row of summary.csv, its end of line included */
 void results_put_json(struct buf *b, const struct summary *s);         /* as in summary.json, with the end of line */
